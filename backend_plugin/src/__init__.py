@@ -1,0 +1,1 @@
+"""The backend as Keras sees it."""

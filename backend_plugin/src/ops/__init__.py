@@ -1,0 +1,1 @@
+"""Keras ops on torch tensors."""

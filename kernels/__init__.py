@@ -1,0 +1,1 @@
+"""Hand-written Triton kernel templates."""

@@ -1,0 +1,1 @@
+"""The compiler: from a captured graph to a plan of kernels."""

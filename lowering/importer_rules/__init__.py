@@ -1,0 +1,1 @@
+"""Rules that turn aten ops into the keras dialect, one family a file."""
