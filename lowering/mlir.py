@@ -1,0 +1,166 @@
+"""The one place that touches MLIR's context: parsing, printing, and the types tensors have in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from mlir import ir
+
+from .errors import DialectError
+
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "f64": torch.float64,
+    "f32": torch.float32,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i64": torch.int64,
+    "i32": torch.int32,
+    "i16": torch.int16,
+    "i8": torch.int8,
+    "i1": torch.bool,
+}
+DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+FLOATS = ("f64", "f32", "f16", "bf16")
+BITS = {"f64": 64, "f32": 32, "f16": 16, "bf16": 16, "i64": 64, "i32": 32, "i16": 16, "i8": 8, "i1": 1}
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A ranked tensor of static `shape` (elements) and `dtype` (an MLIR scalar name such as "f32")."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory; a bool takes one."""
+        return self.size * max(1, BITS[self.dtype] // 8)
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype in FLOATS
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return TORCH_DTYPES[self.dtype]
+
+    def with_dtype(self, dtype: str) -> TensorType:
+        return TensorType(self.shape, dtype)
+
+    def with_shape(self, shape: Sequence[int]) -> TensorType:
+        return TensorType(tuple(int(extent) for extent in shape), self.dtype)
+
+    def __str__(self) -> str:
+        return f"tensor<{''.join(f'{extent}x' for extent in self.shape)}{self.dtype}>"
+
+    def to_mlir(self) -> ir.RankedTensorType:
+        """The MLIR type, in the current context."""
+        return ir.Type.parse(str(self))
+
+    @classmethod
+    def of(cls, type_or_value: ir.Type | ir.Value) -> TensorType:
+        """The type of an MLIR value or type (tensor or memref of static shape).
+
+        Raises:
+            DialectError: not a ranked, static tensor of a supported element type.
+        """
+        kind = type_or_value.type if isinstance(type_or_value, ir.Value) else type_or_value
+        return _parse_type(str(kind))
+
+    @classmethod
+    def of_torch(cls, tensor: torch.Tensor) -> TensorType:
+        """The type of a torch tensor.
+
+        Raises:
+            DialectError: its dtype has no name in the dialect.
+        """
+        if tensor.dtype not in DTYPE_NAMES:
+            raise DialectError(
+                f"{tensor.dtype} has no type in the keras dialect; it knows {', '.join(TORCH_DTYPES)}"
+            )
+        return cls(tuple(int(extent) for extent in tensor.shape), DTYPE_NAMES[tensor.dtype])
+
+
+_TYPE = re.compile(r"^(?:tensor|memref)<((?:\d+x)*)([a-z]+\d+)[,>]")
+
+
+@cache
+def _parse_type(text: str) -> TensorType:
+    match = _TYPE.match(text)
+    if match is None or match[2] not in TORCH_DTYPES:
+        raise DialectError(f"{text} is not a static tensor of {', '.join(TORCH_DTYPES)}")
+    return TensorType(tuple(int(extent) for extent in match[1].split("x") if extent), match[2])
+
+
+@cache
+def context() -> ir.Context:
+    """The process's MLIR context, with the `keras` dialect loaded.
+
+    Loading an IRDL dialect twice in one context aborts the process, hence one context for all.
+    """
+    from . import dialect  # the dialect's definition is text made from its op table
+
+    made = ir.Context()
+    with made, ir.Location.unknown():
+        dialect.load()
+    return made
+
+
+def parse(text: str) -> ir.Module:
+    """The module that `text` spells, verified by MLIR and by the dialect's own verifiers.
+
+    Raises:
+        DialectError: the text does not parse or an op breaks its contract.
+    """
+    from . import dialect
+
+    with context(), ir.Location.unknown():
+        try:
+            module = ir.Module.parse(text)
+        except ir.MLIRError as error:
+            raise DialectError(f"this is no module of the compiler: {error}") from None
+    dialect.verify(module)
+    return module
+
+
+def text(module: ir.Module) -> str:
+    """The module's text with locations: all that later stages need, and what `parse` reads."""
+    return module.operation.get_asm(enable_debug_info=True, large_elements_limit=None)
+
+
+def stage_of(module: ir.Module) -> str:
+    """The stage a module says it is in: "keras", "linalg", "regions" or "plan"."""
+    if "keras.stage" not in module.operation.attributes:
+        raise DialectError("the module has no keras.stage attribute, so its stage is unknown")
+    return ir.StringAttr(module.operation.attributes["keras.stage"]).value
+
+
+def layer_of(op: ir.Operation | ir.OpView) -> str:
+    """The Keras layer an op's location names ("sequential/dense"), or "" if it names none."""
+    match = re.match(r'^loc\("([^"]*)"(?:\(.*\))?\)$', str(op.location))
+    return match[1] if match else ""
+
+
+def functions(module: ir.Module) -> dict[str, ir.OpView]:
+    """The functions directly inside a module, by name, in order."""
+    found = {}
+    for op in module.body.operations:
+        if op.operation.name == "func.func":
+            found[ir.StringAttr(op.attributes["sym_name"]).value] = op
+    return found

@@ -1,0 +1,126 @@
+"""Ops that move or make elements without computing on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+
+from ..dialect import Attributes, define
+from ..errors import DialectError
+from ..mlir import TORCH_DTYPES, TensorType
+from .common import broadcast, require_axes, require_dtype, require_ints, require_type, same_dtype
+
+Types = Sequence[TensorType]
+Tensors = Sequence[torch.Tensor]
+
+
+def _infer_full(types: Types, attributes: Attributes) -> list[TensorType]:
+    return [TensorType(tuple(attributes["shape"]), require_dtype(attributes))]
+
+
+@define("full", "", _infer_full, attributes="value shape dtype")
+def _full(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """Every element is `value` (float for float dtypes, int otherwise; bool is 0 or 1)."""
+    return [torch.full(attributes["shape"], attributes["value"], dtype=TORCH_DTYPES[attributes["dtype"]])]
+
+
+def _infer_iota(types: Types, attributes: Attributes) -> list[TensorType]:
+    shape = tuple(attributes["shape"])
+    require_axes((attributes["axis"],), len(shape))
+    return [TensorType(shape, require_dtype(attributes))]
+
+
+@define("iota", "", _infer_iota, attributes="shape axis dtype")
+def _iota(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """Element = its index along `axis`."""
+    shape, axis = attributes["shape"], attributes["axis"]
+    line = torch.arange(shape[axis], dtype=TORCH_DTYPES[attributes["dtype"]])
+    return [line.reshape([-1 if i == axis else 1 for i in range(len(shape))]).expand(shape).contiguous()]
+
+
+def _infer_broadcast_to(types: Types, attributes: Attributes) -> list[TensorType]:
+    result = types[0].with_shape(attributes["shape"])
+    if result.rank < types[0].rank or broadcast([types[0], result]) != result.shape:
+        raise DialectError(f"{types[0]} does not broadcast to shape {result.shape}")
+    return [result]
+
+
+@define("broadcast_to", "x", _infer_broadcast_to, attributes="shape")
+def _broadcast_to(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    return [xs[0].expand(attributes["shape"])]
+
+
+def _infer_reshape(types: Types, attributes: Attributes) -> list[TensorType]:
+    if prod(attributes["shape"]) != types[0].size:
+        raise DialectError(f"{types[0].size} elements do not fill shape {tuple(attributes['shape'])}")
+    return [types[0].with_shape(attributes["shape"])]
+
+
+@define("reshape", "x", _infer_reshape, attributes="shape")
+def _reshape(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """Row-major order is kept."""
+    return [xs[0].reshape(attributes["shape"])]
+
+
+def _infer_transpose(types: Types, attributes: Attributes) -> list[TensorType]:
+    permutation = tuple(attributes["permutation"])
+    if sorted(permutation) != list(range(types[0].rank)):
+        raise DialectError(f"permutation {permutation} must hold each axis of rank {types[0].rank} once")
+    return [types[0].with_shape([types[0].shape[axis] for axis in permutation])]
+
+
+@define("transpose", "x", _infer_transpose, attributes="permutation")
+def _transpose(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """Axis i of the result is axis permutation[i] of x."""
+    return [xs[0].permute(attributes["permutation"])]
+
+
+def _infer_slice(types: Types, attributes: Attributes) -> list[TensorType]:
+    rank = types[0].rank
+    starts, limits = (require_ints(attributes, name, rank) for name in ("starts", "limits"))
+    strides = require_ints(attributes, "strides", rank, least=1)
+    for start, limit, extent in zip(starts, limits, types[0].shape, strict=True):
+        if not start <= limit <= extent:
+            raise DialectError(f"the range {start}:{limit} does not lie within an axis of {extent}")
+    shape = [-(-(hi - lo) // step) for lo, hi, step in zip(starts, limits, strides, strict=True)]
+    return [types[0].with_shape(shape)]
+
+
+@define("slice", "x", _infer_slice, attributes="starts limits strides")
+def _slice(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """x[starts[0]:limits[0]:strides[0], ...]."""
+    bounds = zip(attributes["starts"], attributes["limits"], attributes["strides"], strict=True)
+    return [xs[0][tuple(slice(*bound) for bound in bounds)]]
+
+
+def _infer_concat(types: Types, attributes: Attributes) -> list[TensorType]:
+    same_dtype(types)
+    a, b = types
+    axis = attributes["axis"]
+    if a.rank != b.rank:
+        raise DialectError(f"ranks {a.rank} and {b.rank} differ")
+    require_axes((axis,), a.rank)
+    joined = list(a.shape)
+    joined[axis] += b.shape[axis]
+    require_type(b, a.with_shape([b.shape[axis] if i == axis else n for i, n in enumerate(a.shape)]), "b")
+    return [a.with_shape(joined)]
+
+
+@define("concat", "a b", _infer_concat, attributes="axis")
+def _concat(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    return [torch.cat(list(xs), dim=attributes["axis"])]
+
+
+def _infer_pad(types: Types, attributes: Attributes) -> list[TensorType]:
+    rank = types[0].rank
+    low, high = (require_ints(attributes, name, rank) for name in ("low", "high"))
+    return [types[0].with_shape([n + a + b for n, a, b in zip(types[0].shape, low, high, strict=True)])]
+
+
+@define("pad", "x", _infer_pad, attributes="low high value")
+def _pad(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """`low[i]` elements of `value` before axis i and `high[i]` after it."""
+    flat = [n for pair in zip(attributes["low"], attributes["high"], strict=True) for n in pair[::-1]][::-1]
+    return [torch.nn.functional.pad(xs[0], flat, value=attributes["value"])]
