@@ -1,0 +1,264 @@
+"""A loop region's structure, read from its kernel function: what both emitters walk.
+
+A region runs over parallel extents P and reduction extents R. Each `linalg.generic` in it is a stage:
+"full" computes an element at every point of P x R, "reduce" folds R away, "row" computes at every point
+of P. Values made inside are read where they are made (a row value anywhere in its row); arguments are read
+through projected permutations of the domain. Everything else is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlir import ir
+
+from .errors import RegionError
+from .mlir import TensorType, layer_of
+
+COMBINERS = {
+    "arith.addf": 0.0,
+    "arith.mulf": 1.0,
+    "arith.maximumf": float("-inf"),
+    "arith.minimumf": float("inf"),
+    "arith.addi": 0,
+    "arith.muli": 1,
+    "arith.maxsi": None,  # the least value of the type
+    "arith.minsi": None,  # the greatest value of the type
+    "arith.andi": -1,
+    "arith.ori": 0,
+}
+
+
+@dataclass(frozen=True)
+class Read:
+    """One input of a stage: an argument of the region or an earlier stage's result, and how it is indexed.
+
+    Attributes:
+        source: "argument" or "stage".
+        index: which one.
+        dims: for each axis of the value, the domain's dim that indexes it, or None where the index is 0.
+    """
+
+    source: str
+    index: int
+    dims: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One linalg.generic of a region.
+
+    Attributes:
+        kind: "full", "reduce" or "row".
+        type: the result's type.
+        reads: its inputs, in the order of the body's first arguments.
+        block: the body; its last argument is the accumulator of a "reduce".
+        combiner: for "reduce", the op that folds ("arith.addf"), else "".
+        value: what the body yields, or for "reduce" what it folds into the accumulator.
+        layer: the Keras layer of its location.
+    """
+
+    kind: str
+    type: TensorType
+    reads: tuple[Read, ...]
+    block: ir.Block
+    combiner: str
+    value: ir.Value
+    layer: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """A loop region.
+
+    Attributes:
+        name: the kernel function's name.
+        parallel, reduction: extents of P and R.
+        arguments: the types of its arguments.
+        stages: in order of execution.
+        outputs: for each result of the function, the stage that makes it.
+    """
+
+    name: str
+    parallel: tuple[int, ...]
+    reduction: tuple[int, ...]
+    arguments: tuple[TensorType, ...]
+    stages: tuple[Stage, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def results(self) -> tuple[TensorType, ...]:
+        return tuple(self.stages[index].type for index in self.outputs)
+
+
+def kernel_kind(function: ir.OpView) -> str:
+    """The attribute keras.kernel: "loop", "multi" or a template op's name; "" for other functions."""
+    attributes = function.operation.attributes
+    return ir.StringAttr(attributes["keras.kernel"]).value if "keras.kernel" in attributes else ""
+
+
+def read_region(function: ir.OpView) -> Region:
+    """The structure of a "loop" kernel function.
+
+    Raises:
+        RegionError: the function is not a loop region; the sentence says which op and rule.
+    """
+    block = function.regions[0].blocks[0]
+    return _Reader(_name(function), list(block.arguments), _generics(block), _returned(block)).region()
+
+
+def read_instances(function: ir.OpView) -> list[Region]:
+    """The independent instances of a "multi" kernel function, each a purely parallel region.
+
+    Arguments, generics and results stand instance after instance. Each instance has the same body.
+
+    Raises:
+        RegionError: the parts do not divide evenly, or one instance is not a parallel region.
+    """
+    count = ir.IntegerAttr(function.operation.attributes["keras.instances"]).value
+    block = function.regions[0].blocks[0]
+    parts = list(block.arguments), _generics(block), _returned(block)
+    if any(len(part) % count for part in parts):
+        raise RegionError(f"{_name(function)}: {[len(part) for part in parts]} do not divide by {count} instances")
+    regions = []
+    for i in range(count):
+        mine = [part[i * len(part) // count : (i + 1) * len(part) // count] for part in parts]
+        region = _Reader(_name(function), *mine).region()
+        if region.reduction:
+            raise RegionError(f"{_name(function)}: an instance of a multi kernel reduces")
+        regions.append(region)
+    return regions
+
+
+def _name(function: ir.OpView) -> str:
+    return ir.StringAttr(function.operation.attributes["sym_name"]).value
+
+
+def _generics(block: ir.Block) -> list[ir.OpView]:
+    allowed = ("linalg.generic", "linalg.fill", "tensor.empty", "arith.constant", "func.return")
+    for op in block.operations:
+        if op.operation.name not in allowed:
+            raise RegionError(f"{op.operation.name} cannot stand in a loop region (layer {layer_of(op) or '?'})")
+    return [op for op in block.operations if op.operation.name == "linalg.generic"]
+
+
+def _returned(block: ir.Block) -> list[ir.Value]:
+    return list(list(block.operations)[-1].operands)
+
+
+def iterators(generic: ir.OpView) -> list[str]:
+    """The iterator types as text: "parallel" or "reduction", one a dim."""
+    return [str(item).split("<")[-1].rstrip(">") for item in generic.operation.attributes["iterator_types"]]
+
+
+def map_dims(attribute: ir.Attribute) -> tuple[int | None, ...]:
+    """A projected permutation as dims (None for the constant 0).
+
+    Raises:
+        RegionError: the map does anything else.
+    """
+    dims: list[int | None] = []
+    for expression in ir.AffineMapAttr(attribute).value.results:
+        if isinstance(expression, ir.AffineDimExpr):
+            dims.append(expression.position)
+        elif isinstance(expression, ir.AffineConstantExpr) and expression.value == 0:
+            dims.append(None)
+        else:
+            raise RegionError(f"{expression} in {attribute} is neither a dim nor 0")
+    return tuple(dims)
+
+
+class _Reader:
+    """Reads the generics of one function (or one instance of it) into a Region."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[ir.Value], generics: Sequence[ir.OpView], results: Sequence[ir.Value]
+    ) -> None:
+        self.name, self.arguments, self.generics, self.results = name, arguments, generics, results
+        self.stages: list[Stage] = []
+
+    def region(self) -> Region:
+        if not self.generics:
+            raise RegionError(f"{self.name}: a region needs at least one linalg.generic")
+        self.parallel, self.reduction = self._domain()
+        for generic in self.generics:
+            self.stages.append(self._stage(generic))
+        outputs = tuple(self._stage_of(value) for value in self.results)
+        types = tuple(TensorType.of(value) for value in self.arguments)
+        return Region(self.name, self.parallel, self.reduction, types, tuple(self.stages), outputs)
+
+    def _domain(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """P and R: those of the first reduction, else all of the widest stage is parallel."""
+        widest: tuple[int, ...] = ()
+        for generic in self.generics:
+            extents, kinds = self._extents(generic), iterators(generic)
+            if "reduction" in kinds:
+                split = kinds.index("reduction")
+                return extents[:split], extents[split:]
+            widest = max(widest, extents, key=len)
+        return widest, ()
+
+    def _extents(self, generic: ir.OpView) -> tuple[int, ...]:
+        extents = [1] * len(iterators(generic))
+        maps = generic.operation.attributes["indexing_maps"]
+        for value, attribute in zip(generic.operation.operands, maps, strict=True):
+            for dim, extent in zip(map_dims(attribute), TensorType.of(value).shape, strict=True):
+                if dim is not None:
+                    extents[dim] = extent
+        return tuple(extents)
+
+    def _stage(self, generic: ir.OpView) -> Stage:
+        op = generic.operation
+        if len(op.results) != 1:
+            raise RegionError(f"{self.name}: a stage has one result, not {len(op.results)}")
+        maps = [map_dims(attribute) for attribute in op.attributes["indexing_maps"]]
+        kind = self._kind(generic)
+        rank = len(self.parallel) + (len(self.reduction) if kind == "full" else 0)
+        if maps[-1] != tuple(range(rank)):
+            raise RegionError(f"{self.name}: a {kind} stage writes at identity, not {maps[-1]}")
+        reads = tuple(self._read(value, dims) for value, dims in zip(list(op.operands)[:-1], maps, strict=False))
+        block = op.regions[0].blocks[0]
+        combiner, value = self._yielded(block, kind)
+        return Stage(kind, TensorType.of(op.results[0]), reads, block, combiner, value, layer_of(op))
+
+    def _kind(self, generic: ir.OpView) -> str:
+        extents, kinds = self._extents(generic), iterators(generic)
+        p, r = len(self.parallel), len(self.reduction)
+        if "reduction" in kinds:
+            if kinds == ["parallel"] * p + ["reduction"] * r and extents == self.parallel + self.reduction:
+                return "reduce"
+        elif extents == self.parallel + self.reduction:
+            return "full"
+        elif extents == self.parallel:
+            return "row"
+        raise RegionError(
+            f"{self.name}: a stage over {extents} ({', '.join(kinds)}) does not fit the domain "
+            f"{self.parallel} x {self.reduction}"
+        )
+
+    def _read(self, value: ir.Value, dims: tuple[int | None, ...]) -> Read:
+        for index, argument in enumerate(self.arguments):
+            if value == argument:
+                return Read("argument", index, dims)
+        index = self._stage_of(value)
+        if dims != tuple(range(len(dims))):
+            raise RegionError(f"{self.name}: a value made inside is read through {dims}, not where it is made")
+        return Read("stage", index, dims)
+
+    def _stage_of(self, value: ir.Value) -> int:
+        for index, generic in enumerate(self.generics[: len(self.stages)]):
+            if value == generic.operation.results[0]:
+                return index
+        raise RegionError(f"{self.name}: {value} is no argument and no earlier stage's result")
+
+    def _yielded(self, block: ir.Block, kind: str) -> tuple[str, ir.Value]:
+        value = list(block.operations)[-1].operands[0]
+        if kind != "reduce":
+            return "", value
+        accumulator = list(block.arguments)[-1]
+        fold = value.owner
+        if isinstance(fold, ir.Block) or fold.name not in COMBINERS or accumulator not in list(fold.operands):
+            raise RegionError(f"{self.name}: a reduction ends in one of {', '.join(COMBINERS)} on its accumulator")
+        left, right = fold.operands
+        return fold.name, right if left == accumulator else left
