@@ -1,0 +1,140 @@
+"""The final form of a traced graph: inputs first, closed-over tensors lifted, no copies."""
+
+import torch
+
+aten = torch.ops.aten
+
+# Identities once nothing mutates.
+_ALIASES = frozenset(
+    {
+        aten.alias.default,
+        aten.detach.default,
+        aten.lift.default,
+        aten.lift_fresh.default,
+        aten.lift_fresh_copy.default,
+    }
+)
+# What a traced `torch.tensor(number)` goes through; a closed-over tensor does not.
+_LITERAL_USERS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
+LITERAL_SIZE = 64  # elements; keeps folding negligible beside tracing
+# Identities when shape, dtype, device and strides stay the same.
+_COPIES = frozenset(
+    {aten._to_copy.default, aten.clone.default, aten.expand.default, aten.view.default}
+)
+
+
+def hoist_inputs(graph: torch.fx.Graph) -> None:
+    """Move every placeholder to the front, in order of creation."""
+    anchor = graph._root
+    for node in list(graph.nodes):
+        if node.op == "placeholder":
+            anchor.append(node)
+            anchor = node
+
+
+def fold_literals(module: torch.fx.GraphModule) -> None:
+    """Compute what depends on literals only; scalar results become `aten.full`.
+
+    A literal is a small tensor the step itself makes from Python numbers. Keras counts elements and
+    raises decay rates to powers with such tensors, hundreds of them in a training step.
+    """
+    graph = module.graph
+    known: dict[torch.fx.Node, torch.Tensor] = {}
+    for node in list(graph.nodes):
+        value = _literal_value(module, node, known)
+        if value is None:
+            continue
+        known[node] = value
+        if value.ndim == 0 and node.target not in (aten.full.default, aten.scalar_tensor.default):
+            known[_replace_by_full(graph, node, value)] = value
+    graph.eliminate_dead_code()
+
+
+def _literal_value(
+    module: torch.fx.GraphModule, node: torch.fx.Node, known: dict[torch.fx.Node, torch.Tensor]
+) -> torch.Tensor | None:
+    """The CPU tensor that `node` stands for, if only literals decide it and it is small."""
+    if node.op == "get_attr":
+        tensor = getattr(module, node.target)
+        is_literal = all(user.target in _LITERAL_USERS for user in node.users)
+        small = is_literal and tensor.numel() <= LITERAL_SIZE and tensor.device.type == "cpu"
+        return tensor if small else None
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or value.numel() > LITERAL_SIZE:
+        return None
+    inputs = node.all_input_nodes
+    if not all(source in known for source in inputs):
+        return None
+    if not inputs and node.target not in (aten.full.default, aten.scalar_tensor.default):
+        return None
+    arguments = torch.fx.map_arg(node.args, known.__getitem__)
+    options = torch.fx.map_arg(node.kwargs, known.__getitem__)
+    if "device" in options:
+        options = {**options, "device": torch.device("cpu")}
+    return node.target(*arguments, **options)
+
+
+def lift_constants(module: torch.fx.GraphModule) -> list[tuple[torch.fx.Node, torch.Tensor]]:
+    """Make each closed-over tensor an input. Returns the new placeholders and their tensors."""
+    graph = module.graph
+    lifted: dict[str, tuple[torch.fx.Node, torch.Tensor]] = {}
+    last_input = _last_input(graph)
+    for node in graph.find_nodes(op="get_attr"):
+        if node.target not in lifted:
+            tensor = getattr(module, node.target)
+            with graph.inserting_after(last_input):
+                placeholder = graph.placeholder(f"constant{len(lifted)}")
+            placeholder.meta.update(node.meta)
+            placeholder.meta["val"] = tensor
+            lifted[node.target] = (placeholder, tensor)
+            last_input = placeholder
+        node.replace_all_uses_with(lifted[node.target][0])
+        graph.erase_node(node)
+    return list(lifted.values())
+
+
+def remove_copies(graph: torch.fx.Graph) -> None:
+    """Drop aliases and copies that change nothing, then dead code."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or not _is_identity(node):
+            continue
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+
+
+def _is_identity(node: torch.fx.Node) -> bool:
+    if node.target in _ALIASES:
+        return True
+    if node.target not in _COPIES:
+        return False
+    before, after = node.args[0].meta["val"], node.meta["val"]
+    return (
+        before.shape == after.shape
+        and before.dtype == after.dtype
+        and before.device == after.device
+        and before.stride() == after.stride()
+    )
+
+
+def _last_input(graph: torch.fx.Graph) -> torch.fx.Node:
+    last = graph._root
+    for node in graph.nodes:
+        if node.op != "placeholder":
+            break
+        last = node
+    return last
+
+
+def _replace_by_full(
+    graph: torch.fx.Graph, node: torch.fx.Node, value: torch.Tensor
+) -> torch.fx.Node:
+    options = {"dtype": value.dtype, "device": node.meta["val"].device, "pin_memory": False}
+    with graph.inserting_before(node):
+        full = graph.call_function(aten.full.default, ([], value.item()), options)
+    full.meta.update(node.meta)
+    node.replace_all_uses_with(full)
+    graph.erase_node(node)
+    return full
