@@ -1,0 +1,276 @@
+"""Gradients of the 2-D convolution with respect to its images and to its filters.
+
+Both are implicit matrix products which gather: every result element is written by one program, or
+is the sum of partial results in a fixed order, so gradients repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .conv import GEOMETRIES, Geometry, attributes, conv2d_reference, conv_plan
+from .gemm import GemmConfig, GemmSize, gemm_space, grouped_tile, unsupported_dtype
+from .launch import Epilogue, Program
+from .problem import Problem, TensorSpec, Work
+from .spec import KernelSpec, register
+
+
+@triton.jit
+def conv2d_input_grad_kernel(
+    g,
+    w,
+    outs,
+    extras,
+    N: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    C: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    F: tl.constexpr,
+    OH: tl.constexpr,
+    OW: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_TOP: tl.constexpr,
+    PAD_LEFT: tl.constexpr,
+    DILATE_H: tl.constexpr,
+    DILATE_W: tl.constexpr,
+    GROUPS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EPILOGUE: tl.constexpr,
+    INDEX: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+):
+    """One tile of [N * H * W, C / GROUPS]; the reduction runs over filter taps and filters."""
+    M: tl.constexpr = N * H * W
+    CG: tl.constexpr = C // GROUPS
+    FG: tl.constexpr = F // GROUPS
+    K: tl.constexpr = KH * KW * FG
+    tile_m, tile_n = grouped_tile(tl.program_id(0), M, CG, BLOCK_M, BLOCK_N, GROUP_M)
+    group = tl.program_id(1).to(INDEX)
+    share = tl.program_id(2).to(INDEX)
+    m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(INDEX)[:, None]
+    n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)[None, :]
+    lane = tl.arange(0, BLOCK_K).to(INDEX)
+    image = m // (H * W)
+    row = m // W % H + PAD_TOP
+    col = m % W + PAD_LEFT
+
+    steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for step in tl.range(0, steps):
+        depth = (share * steps + step) * BLOCK_K + lane
+        tap = depth // FG
+        filters = group * FG + depth % FG
+        # An image row touches output row (row - dy) / stride where that divides.
+        up = row - (tap // KW * DILATE_H)[None, :]
+        across = col - (tap % KW * DILATE_W)[None, :]
+        oh = up // STRIDE_H
+        ow = across // STRIDE_W
+        met = (up >= 0) & (up % STRIDE_H == 0) & (oh < OH)
+        met = met & (across >= 0) & (across % STRIDE_W == 0) & (ow < OW)
+        upstream = tl.load(
+            g + ((image * OH + oh) * OW + ow) * F + filters[None, :],
+            mask=met & (m < M) & (depth[None, :] < K),
+            other=0.0,
+        )
+        weights = tl.load(
+            w + (tap[:, None] * CG + n) * F + filters[:, None],
+            mask=(depth[:, None] < K) & (n < CG),
+            other=0.0,
+        )
+        acc = tl.dot(upstream, weights, acc, input_precision=PRECISION)
+
+    cols = group * CG + n
+    offset = (share * M + m) * C + cols
+    EPILOGUE(acc, m, cols, offset, (m < M) & (n < CG), outs, extras)
+
+
+@triton.jit
+def conv2d_kernel_grad_kernel(
+    g,
+    x,
+    outs,
+    extras,
+    N: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    C: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    F: tl.constexpr,
+    OH: tl.constexpr,
+    OW: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_TOP: tl.constexpr,
+    PAD_LEFT: tl.constexpr,
+    DILATE_H: tl.constexpr,
+    DILATE_W: tl.constexpr,
+    GROUPS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EPILOGUE: tl.constexpr,
+    INDEX: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+):
+    """One tile of [KH * KW * C / GROUPS, F / GROUPS]; the reduction runs over output positions."""
+    CG: tl.constexpr = C // GROUPS
+    FG: tl.constexpr = F // GROUPS
+    M: tl.constexpr = KH * KW * CG
+    K: tl.constexpr = N * OH * OW
+    tile_m, tile_n = grouped_tile(tl.program_id(0), M, FG, BLOCK_M, BLOCK_N, GROUP_M)
+    group = tl.program_id(1).to(INDEX)
+    share = tl.program_id(2).to(INDEX)
+    m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(INDEX)[:, None]
+    n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)[None, :]
+    lane = tl.arange(0, BLOCK_K).to(INDEX)
+    tap = m // CG
+    channel = group * CG + m % CG
+    dy = tap // KW * DILATE_H - PAD_TOP
+    dx = tap % KW * DILATE_W - PAD_LEFT
+    cols = group * FG + n
+
+    steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for step in tl.range(0, steps):
+        position = (share * steps + step) * BLOCK_K + lane
+        image = (position // (OH * OW))[None, :]
+        row = (position // OW % OH * STRIDE_H)[None, :] + dy
+        col = (position % OW * STRIDE_W)[None, :] + dx
+        inside = (row >= 0) & (row < H) & (col >= 0) & (col < W)
+        pixels = tl.load(
+            x + ((image * H + row) * W + col) * C + channel,
+            mask=inside & (m < M) & (position[None, :] < K),
+            other=0.0,
+        )
+        upstream = tl.load(
+            g + position[:, None] * F + cols,
+            mask=(position[:, None] < K) & (n < FG),
+            other=0.0,
+        )
+        acc = tl.dot(pixels, upstream, acc, input_precision=PRECISION)
+
+    offset = (share * M + m) * F + cols
+    EPILOGUE(acc, m, cols, offset, (m < M) & (n < FG), outs, extras)
+
+
+def conv2d_input_grad_reference(
+    g: torch.Tensor, w: torch.Tensor, x_shape: tuple[int, int, int, int], **attrs: object
+) -> tuple[torch.Tensor]:
+    x = g.new_zeros(x_shape, requires_grad=True)
+    (y,) = conv2d_reference(x, w, **attrs)  # type: ignore[arg-type]
+    return torch.autograd.grad(y, x, g)
+
+
+def conv2d_kernel_grad_reference(
+    g: torch.Tensor, x: torch.Tensor, w_shape: tuple[int, int, int, int], **attrs: object
+) -> tuple[torch.Tensor]:
+    w = g.new_zeros(w_shape, requires_grad=True)
+    (y,) = conv2d_reference(x, w, **attrs)  # type: ignore[arg-type]
+    return torch.autograd.grad(y, w, g)
+
+
+def _input_geometry(problem: Problem) -> Geometry:
+    return Geometry.of(problem.attrs["x_shape"], problem.shape(1), problem)  # type: ignore[arg-type]
+
+
+def _kernel_geometry(problem: Problem) -> Geometry:
+    return Geometry.of(problem.shape(1), problem.attrs["w_shape"], problem)  # type: ignore[arg-type]
+
+
+def _input_size(problem: Problem) -> GemmSize:
+    geometry = _input_geometry(problem)
+    n, h, w, _ = geometry.x
+    kh, kw, c, f = geometry.filters
+    return GemmSize(n * h * w, c, kh * kw * (f // geometry.groups), geometry.groups)
+
+
+def _kernel_size(problem: Problem) -> GemmSize:
+    geometry = _kernel_geometry(problem)
+    n, oh, ow, f = geometry.y
+    kh, kw, c, _ = geometry.filters
+    return GemmSize(kh * kw * c, f // geometry.groups, n * oh * ow, geometry.groups)
+
+
+def _plan_input(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
+    geometry = _input_geometry(problem)
+    n, h, w, c = geometry.x
+    size = _input_size(problem)
+    kernel = conv2d_input_grad_kernel
+    return conv_plan(kernel, ("g", "w"), geometry, size, (n * h * w, c), problem, config, epilogue)
+
+
+def _plan_kernel(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
+    geometry = _kernel_geometry(problem)
+    size = _kernel_size(problem)
+    result = (size.m, geometry.filters[3])
+    kernel = conv2d_kernel_grad_kernel
+    return conv_plan(kernel, ("g", "x"), geometry, size, result, problem, config, epilogue)
+
+
+def _infer_input(problem: Problem) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(_input_geometry(problem).x, problem.dtype()),)
+
+
+def _infer_kernel(problem: Problem) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(_kernel_geometry(problem).filters, problem.dtype()),)
+
+
+conv2d_input_grad = register(
+    KernelSpec(
+        name="conv2d_input_grad",
+        operands=("g", "w"),
+        results=("out0",),
+        kernels=(conv2d_input_grad_kernel,),
+        infer=_infer_input,
+        plan=_plan_input,
+        reference=conv2d_input_grad_reference,
+        space=gemm_space(_input_size, vector_results=16),
+        cases=tuple(
+            Problem.of([(g.y, dtype), (g.filters, dtype)], x_shape=g.x, **attributes(g))
+            for g, dtype in GEOMETRIES
+        ),
+        work=lambda problem: Work(
+            sum(spec.bytes for spec in (*problem.operands, *_infer_input(problem))),
+            _input_geometry(problem).flops,
+        ),
+        supports=lambda problem: (
+            unsupported_dtype(problem) or _input_geometry(problem).unsupported()
+        ),
+    )
+)
+
+conv2d_kernel_grad = register(
+    KernelSpec(
+        name="conv2d_kernel_grad",
+        operands=("g", "x"),
+        results=("out0",),
+        kernels=(conv2d_kernel_grad_kernel,),
+        infer=_infer_kernel,
+        plan=_plan_kernel,
+        reference=conv2d_kernel_grad_reference,
+        space=gemm_space(_kernel_size, vector_results=16),
+        cases=tuple(
+            Problem.of([(g.y, dtype), (g.x, dtype)], w_shape=g.filters, **attributes(g))
+            for g, dtype in GEOMETRIES
+        ),
+        work=lambda problem: Work(
+            sum(spec.bytes for spec in (*problem.operands, *_infer_kernel(problem))),
+            _kernel_geometry(problem).flops,
+        ),
+        supports=lambda problem: (
+            unsupported_dtype(problem) or _kernel_geometry(problem).unsupported()
+        ),
+    )
+)

@@ -1,0 +1,58 @@
+"""Facts of the devices kernels are tuned for, usable (and fakeable) with no GPU present."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Device:
+    """What tuning constraints, first guesses and roofs need to know about one GPU.
+
+    ``capability`` is the compute capability as one number (90 = sm_90); ``shared_bytes`` is the most
+    dynamic shared memory one program may take; ``bandwidth`` is in bytes per second and
+    ``tensor_flops`` in dense bfloat16 operations per second, both from the vendor's data sheet.
+    """
+
+    name: str
+    capability: int
+    multiprocessors: int
+    shared_bytes: int
+    l2_bytes: int
+    bandwidth: float
+    tensor_flops: float
+
+
+A100 = Device("NVIDIA A100", 80, 108, 166_912, 40 << 20, 2.039e12, 312e12)
+H100 = Device("NVIDIA H100", 90, 132, 232_448, 50 << 20, 3.35e12, 989e12)
+H200 = Device("NVIDIA H200", 90, 132, 232_448, 50 << 20, 4.8e12, 989e12)
+B200 = Device("NVIDIA B200", 100, 148, 232_448, 126 << 20, 8.0e12, 2250e12)
+
+KNOWN = (A100, H200, H100, B200)
+
+
+def of_capability(capability: int) -> Device:
+    """The first known device of a compute capability; ValueError names the known ones."""
+    for device in KNOWN:
+        if device.capability == capability:
+            return device
+    allowed = sorted({device.capability for device in KNOWN})
+    raise ValueError(f"no device facts for compute capability {capability}; known: {allowed}")
+
+
+def of_cuda(index: int = 0) -> Device:
+    """Facts of the CUDA device ``index``: the known roofs, the sizes the driver reports."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    named = [device for device in KNOWN if device.name in properties.name]
+    roofs = named[0] if named else of_capability(properties.major * 10 + properties.minor)
+    return dataclasses.replace(
+        roofs,
+        name=properties.name,
+        capability=properties.major * 10 + properties.minor,
+        multiprocessors=properties.multi_processor_count,
+        shared_bytes=properties.shared_memory_per_block_optin,
+        l2_bytes=properties.L2_cache_size,
+    )

@@ -1,0 +1,105 @@
+"""Launches: which kernel, with which buffers and constants, over which grid.
+
+A launch names its buffers; it holds no tensor, so one description serves a GPU launch, a run in the
+interpreter and a compilation with no device.  Buffer names: the operand names of the spec,
+``out0, out1, ...`` for what the epilogue writes, ``extra0, ...`` for what it reads, the names of
+further results (``mean``, ``lse``...), and the scratch names of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.runtime.jit import JITFunction
+
+from .interpret import interpreted
+from .problem import TensorSpec
+
+
+@triton.jit
+def store(acc, rows, cols, offset, mask, outs, extras):
+    """The epilogue that only stores: the tile in the type of the first output."""
+    tl.store(outs[0] + offset, acc.to(outs[0].dtype.element_ty), mask=mask)
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a template does with each tile of its result instead of storing it.
+
+    ``function(acc, rows, cols, offset, mask, outs, extras)`` stores to all ``outputs`` pointers;
+    ``acc`` has the accumulation type, ``rows`` is [R, 1], ``cols`` is [1, C], ``offset`` and ``mask``
+    are [R, C].  The result is seen as a row-major matrix; ``offset = rows * columns + cols``.
+    """
+
+    function: JITFunction = store
+    outputs: int = 1
+    extras: int = 0
+
+    @property
+    def pointers(self) -> dict[str, tuple[str, ...]]:
+        """The kernel parameters ``outs`` and ``extras``, as buffer names."""
+        return {
+            "outs": tuple(f"out{i}" for i in range(self.outputs)),
+            "extras": tuple(f"extra{i}" for i in range(self.extras)),
+        }
+
+
+STORE = Epilogue()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel launch.  A pointer parameter takes one buffer name, or a tuple of them."""
+
+    kernel: JITFunction
+    pointers: Mapping[str, str | tuple[str, ...]]
+    constexprs: Mapping[str, Any]
+    grid: tuple[int, int, int]
+    num_warps: int = 4
+    num_stages: int = 3
+    scalars: Mapping[str, int | float] = field(default_factory=dict)
+
+    def bind(self, buffers: Mapping[str, Any]) -> dict[str, Any]:
+        """Every kernel parameter by name, buffer names replaced by what ``buffers`` holds."""
+        bound = {
+            parameter: buffers[names]
+            if isinstance(names, str)
+            else tuple(buffers[name] for name in names)
+            for parameter, names in self.pointers.items()
+        }
+        return {**bound, **self.scalars, **self.constexprs}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Launches in order, and the temporary buffers they share (name -> shape and dtype)."""
+
+    launches: tuple[Launch, ...]
+    scratch: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+
+def execute(program: Program, buffers: Mapping[str, torch.Tensor], *, interpret: bool) -> None:
+    """Runs the launches on contiguous tensors, writing the outputs found in ``buffers``.
+
+    ``interpret`` runs them in this process on CPU tensors; otherwise they are CUDA tensors and the
+    launches go to the current stream.
+    """
+    device = next(iter(buffers.values())).device
+    temporary = {
+        name: torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
+        for name, spec in program.scratch.items()
+    }
+    for launch in program.launches:
+        if 0 in launch.grid:
+            continue
+        arguments = launch.bind({**buffers, **temporary})
+        if interpret:
+            interpreted(launch.kernel)[launch.grid](**arguments)
+        else:
+            options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+            launch.kernel[launch.grid](**arguments, **options)

@@ -1,0 +1,124 @@
+"""Compiles launches for a GPU that is not there, and reports what the compiler made of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from .interpret import LANGUAGE_LOCK
+from .launch import Launch
+
+CAPABILITIES = (80, 90, 100)
+"""Compute capabilities kernels are checked for."""
+
+POINTERS = {
+    "float64": "*fp64", "float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16",
+    "int64": "*i64", "int32": "*i32", "int16": "*i16", "int8": "*i8", "uint8": "*u8", "bool": "*i1",
+}  # fmt: skip
+"""Triton's spelling of a pointer, by dtype name."""
+
+_TENSOR_CORE = re.compile(r"\b(wgmma\.mma_async|mma\.sync|tcgen05\.mma)\b")
+
+
+@dataclass(frozen=True)
+class Report:
+    """One compiled kernel: registers of a thread, bytes of spills of a thread (stack and local
+    memory), bytes of shared memory of a program, whether a tensor core is used, the texts, the
+    binary, and the seconds the compilation took (near zero when Triton's disk cache had it)."""
+
+    name: str
+    capability: int
+    registers: int
+    spills: int
+    shared: int
+    tensor_core: bool
+    ttir: str
+    ptx: str
+    cubin: bytes
+    seconds: float
+
+
+def compile_offline(launch: Launch, dtypes: Mapping[str, str], capability: int) -> Report:
+    """Compiles ``launch`` for compute capability ``capability`` (80, 90 or 100), with no device.
+
+    ``dtypes`` maps buffer names to dtype names; pointers are taken to be 16-byte aligned, as every
+    buffer of the runtime is.  Raises Triton's own error where the kernel does not compile, ValueError
+    for a capability that is not checked.
+    """
+    if capability not in CAPABILITIES:
+        raise ValueError(f"compute capability {capability}; allowed: {CAPABILITIES}")
+    target = GPUTarget("cuda", capability, 32)
+    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+    start = time.perf_counter()
+    with LANGUAGE_LOCK:
+        compiled = triton.compile(_source(launch, dtypes), target=target, options=options)
+    seconds = time.perf_counter() - start
+    registers, spills = _resources(compiled.asm["cubin"])
+    return Report(
+        name=compiled.name,
+        capability=capability,
+        registers=registers,
+        spills=spills,
+        shared=compiled.metadata.shared,
+        tensor_core=_TENSOR_CORE.search(compiled.asm["ptx"]) is not None,
+        ttir=compiled.asm["ttir"],
+        ptx=compiled.asm["ptx"],
+        cubin=compiled.asm["cubin"],
+        seconds=seconds,
+    )
+
+
+def _source(launch: Launch, dtypes: Mapping[str, str]) -> ASTSource:
+    """The kernel with the types, constants and pointer alignment of the launch."""
+    bound = launch.bind({name: POINTERS[dtype] for name, dtype in dtypes.items()})
+    arguments = {name: bound[name] for name in launch.kernel.arg_names}
+    signature = {name: _type_of(name, value, launch) for name, value in arguments.items()}
+    aligned = [["tt.divisibility", 16]]
+    attributes = {}
+    for position, (name, value) in enumerate(arguments.items()):
+        if name in launch.pointers:
+            paths = (
+                [(position,)]
+                if isinstance(value, str)
+                else [(position, i) for i in range(len(value))]
+            )
+            attributes |= dict.fromkeys(paths, aligned)
+        elif name in launch.scalars and isinstance(value, int) and value % 16 == 0:
+            attributes[(position,)] = aligned
+    return ASTSource(launch.kernel, signature, dict(launch.constexprs), attributes)
+
+
+def _type_of(name: str, value: object, launch: Launch) -> object:
+    if name in launch.pointers:
+        return value
+    if name in launch.constexprs:
+        return "constexpr"
+    if isinstance(value, float):
+        return "fp32"
+    return "i32" if -(2**31) <= int(value) < 2**31 else "i64"  # type: ignore[call-overload]
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """(registers, bytes of stack and local memory) of the one kernel in a binary."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        dump = subprocess.run(
+            [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", dump)
+    if found is None:
+        raise RuntimeError(f"cuobjdump printed no resource usage: {dump!r}")
+    registers, stack, local = map(int, found.groups())
+    return registers, stack + local

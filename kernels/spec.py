@@ -1,0 +1,97 @@
+"""The registry of templates: one ``KernelSpec`` per op, enumerated by tests, bench and tuner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from triton.runtime.jit import JITFunction
+
+from .launch import STORE, Epilogue, Program, execute
+from .problem import Problem, TensorSpec, Work
+from .space import Space
+
+
+def _always(problem: Problem) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """One template.
+
+    ``operands`` and ``results`` name the buffers; the first result is ``out0``, replaced by the
+    outputs of the epilogue where one is given.  ``infer`` gives the results' shapes and dtypes,
+    ``plan(problem, config, epilogue)`` the launches, ``reference(*tensors, **attrs)`` the results in
+    plain torch in the precision of its arguments, ``supports`` a sentence when the template cannot
+    do a problem (else None), ``cases`` problems worth testing, ``epilogues`` whether one is allowed.
+    """
+
+    name: str
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+    kernels: tuple[JITFunction, ...]
+    infer: Callable[[Problem], tuple[TensorSpec, ...]]
+    plan: Callable[[Problem, Any, Epilogue], Program]
+    reference: Callable[..., tuple[torch.Tensor, ...]]
+    space: Space
+    cases: tuple[Problem, ...]
+    work: Callable[[Problem], Work]
+    supports: Callable[[Problem], str | None] = _always
+    epilogues: bool = True
+
+    def program(self, problem: Problem, config: Any, epilogue: Epilogue = STORE) -> Program:
+        """The launches for a problem; ValueError with the reason when it is not supported."""
+        if reason := self.supports(problem):
+            raise ValueError(f"{self.name}: {reason}")
+        if epilogue != STORE and not self.epilogues:
+            raise ValueError(f"{self.name}: this template takes no epilogue")
+        return self.plan(problem, config, epilogue)
+
+    def names(self, problem: Problem) -> tuple[str, ...]:
+        """The buffer names of the operands present (optional ones come last and may be absent)."""
+        return self.operands[: len(problem.operands)]
+
+    def dtypes(self, problem: Problem) -> dict[str, str]:
+        """Buffer name -> dtype of operands and results, for a compilation with no tensors."""
+        results = zip(self.results, self.infer(problem), strict=True)
+        operands = zip(self.names(problem), problem.operands, strict=True)
+        return {name: spec.dtype for name, spec in (*operands, *results)}
+
+    def run(
+        self, problem: Problem, config: Any, tensors: tuple[torch.Tensor, ...], *, interpret: bool
+    ) -> tuple[torch.Tensor, ...]:
+        """Allocates the results and runs the template without an epilogue."""
+        outputs = tuple(
+            torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=tensors[0].device)
+            for spec in self.infer(problem)
+        )
+        buffers = dict(zip(self.names(problem), tensors, strict=True))
+        buffers |= dict(zip(self.results, outputs, strict=True))
+        execute(self.program(problem, config), buffers, interpret=interpret)
+        return outputs
+
+
+_specs: dict[str, KernelSpec] = {}
+
+
+def register(spec: KernelSpec) -> KernelSpec:
+    """Adds a template; ValueError when its name is taken."""
+    if spec.name in _specs:
+        raise ValueError(f"kernel {spec.name} is registered twice")
+    _specs[spec.name] = spec
+    return spec
+
+
+def get(name: str) -> KernelSpec:
+    """The template of an op; KeyError lists the registered ones."""
+    if name not in _specs:
+        raise KeyError(f"no kernel template {name}; registered: {sorted(_specs)}")
+    return _specs[name]
+
+
+def all_specs() -> Mapping[str, KernelSpec]:
+    """Every registered template by name."""
+    return dict(_specs)
