@@ -27,7 +27,13 @@ from torch.fx.experimental.proxy_tensor import (
 
 from .capture_errors import CaptureError, explain_failure
 from .decompositions import decomposition_table
-from .graph_cleanup import fold_literals, hoist_inputs, lift_constants, remove_copies
+from .graph_cleanup import (
+    detach_outputs,
+    fold_literals,
+    hoist_inputs,
+    lift_constants,
+    remove_copies,
+)
 from .provenance import LAYER, LayerTrack, track_layers
 from .state import CaptureScope, Variable, traced_state
 
@@ -85,10 +91,11 @@ class ResultTree:
 class Captured:
     """A captured step.
 
-    `graph` takes the tensors of `inputs` in order (state inputs: the variable's storage) and gives
-    a list with the tensors of `outputs` in order: first the results, then the state outputs. It
-    holds aten and keras_triton ops only, none mutates, each node has `meta["val"]` (a fake tensor)
-    and `meta["keras_layer"]` (the Keras path, `/grad` appended in the backward pass).
+    `graph` takes the tensors of `inputs` in order (data, then state: the variable's storage, then
+    constants) and gives a list with the tensors of `outputs` in order: first the results, then the
+    state outputs. No output shares memory with an input. The graph holds aten and keras_triton ops
+    only, none mutates, each node has `meta["val"]` (a fake tensor) and `meta["keras_layer"]` (the
+    Keras path, `/grad` appended in the backward pass).
     """
 
     name: str
@@ -218,6 +225,7 @@ class _Capture:
             if new is not old
         ]
         output.args = (returned[:first_state] + [new for _, new in changed],)
+        detach_outputs(graph)
         graph.eliminate_dead_code()
         changed_ids = {id(variable) for variable, _ in changed}
         variables = {

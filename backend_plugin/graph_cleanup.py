@@ -1,5 +1,7 @@
 """The final form of a traced graph: inputs first, closed-over tensors lifted, no copies."""
 
+import operator
+
 import torch
 
 aten = torch.ops.aten
@@ -103,6 +105,30 @@ def remove_copies(graph: torch.fx.Graph) -> None:
         node.replace_all_uses_with(node.args[0])
         graph.erase_node(node)
     graph.eliminate_dead_code()
+
+
+def detach_outputs(graph: torch.fx.Graph) -> None:
+    """Copy each output that is an input, or a view of one: states are overwritten after a call."""
+    (output,) = graph.find_nodes(op="output")
+    outputs = []
+    for node in output.args[0]:
+        if _root(node).op == "placeholder":
+            with graph.inserting_before(output):
+                copy = graph.call_function(aten.clone.default, (node,))
+            copy.meta.update(node.meta)
+            node = copy
+        outputs.append(node)
+    output.args = (outputs,)
+
+
+def _root(node: torch.fx.Node) -> torch.fx.Node:
+    """The node whose memory `node` is a view of; itself when it is none."""
+    while node.op == "call_function":
+        is_view = node.target is operator.getitem or getattr(node.target, "is_view", False)
+        if not is_view:
+            break
+        node = node.args[0]
+    return node
 
 
 def _is_identity(node: torch.fx.Node) -> bool:

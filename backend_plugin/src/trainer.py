@@ -1,0 +1,81 @@
+"""`fit`, `evaluate` and `predict`: the torch backend's loops around compiled steps."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from keras.src import tree
+
+# Our loader replaces this name after this import, so it is torch's own class here.
+from keras.src.backend.torch.trainer import TorchTrainer
+from keras.src.trainers.trainer import model_supports_jit
+
+
+class Trainer(TorchTrainer):
+    """The training loop of the triton backend.
+
+    `jit_compile="auto"` compiles unless `run_eagerly=True` or a layer does not support it; then,
+    and with `jit_compile=False`, steps run op by op. `steps_per_execution=k` runs k steps per call.
+    """
+
+    def _resolve_auto_jit_compile(self) -> bool:
+        return model_supports_jit(self)
+
+    def make_train_function(self, force: bool = False) -> None:
+        if self.train_function is None or force:
+            self.train_function = self._make_function(self.train_step, "train_step", _last)
+
+    def make_test_function(self, force: bool = False) -> None:
+        if self.test_function is None or force:
+            step = _without_gradients(self.test_step)
+            self.test_function = self._make_function(step, "test_step", _last)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        if self.predict_function is None or force:
+            step = _without_gradients(self.predict_step)
+            self.predict_function = self._make_function(step, "predict_step", _concatenate)
+
+    def _make_function(
+        self, step: Callable[[Any], Any], name: str, join: Callable[[list[Any]], Any]
+    ) -> "StepFunction":
+        if self.jit_compile and not self.run_eagerly:
+            # Keras imports this module while it is being imported; capturing needs all of Keras.
+            from keras_triton.compiled_step import CompiledStep
+
+            step = CompiledStep(self, step, name)
+        return StepFunction(step, join)
+
+
+class StepFunction:
+    """What Keras's loops call: runs `step` on each batch of a list and joins the results.
+
+    Attributes:
+        step: a `CompiledStep`, or the model's method when nothing is compiled.
+    """
+
+    def __init__(self, step: Callable[[Any], Any], join: Callable[[list[Any]], Any]) -> None:
+        self.step = step
+        self._join = join
+
+    def __call__(self, batches: list[Any]) -> Any:
+        if len(batches) == 1:
+            return self.step(batches[0])
+        return self._join([self.step(batch) for batch in batches])
+
+
+def _without_gradients(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(step)
+    def run(data: Any) -> Any:
+        with torch.no_grad():
+            return step(data)
+
+    return run
+
+
+def _last(results: list[Any]) -> Any:
+    return results[-1]
+
+
+def _concatenate(results: list[Any]) -> Any:
+    return tree.map_structure(lambda *parts: torch.cat(parts), *results)
