@@ -1,0 +1,93 @@
+"""Every environment variable of keras-triton, read in one place.
+
+KERAS_TRITON_TARGET: auto, triton, cpu, interpret or reference; what kernels are built for.
+KERAS_TRITON_DUMP: a directory; every stage of every compiled step is written there.
+KERAS_TRITON_CACHE: a directory; compiled kernels and tuning results (default: the user's cache).
+KERAS_TRITON_AUTOTUNE: none, quick or full; how long configurations are searched.
+KERAS_TRITON_VERBOSE: 0, 1 or 2; how much is logged.
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import platformdirs
+
+Target = Literal["auto", "triton", "cpu", "interpret", "reference"]
+Effort = Literal["none", "quick", "full"]
+
+PREFIX = "KERAS_TRITON_"
+NAMES = ("TARGET", "DUMP", "CACHE", "AUTOTUNE", "VERBOSE")
+LEVELS = ("0", "1", "2")
+
+
+def default_cache() -> Path:
+    """Where the operating system wants the user's caches."""
+    return Path(platformdirs.user_cache_dir("keras-triton"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for.
+
+    target: "auto" takes Triton where a GPU is found and LLVM code for the CPU elsewhere;
+        "interpret" runs Triton kernels in Triton's interpreter, "reference" runs the plain
+        meaning of every op on torch.
+    dump: where every stage of every compiled step is written, or None.
+    cache: where compiled kernels and tuning results are kept between runs.
+    autotune: how long configurations are searched.
+    verbose: 0 silent, 1 one line a compiled step, 2 every pass and kernel.
+    """
+
+    target: Target = "auto"
+    dump: Path | None = None
+    cache: Path = field(default_factory=default_cache)
+    autotune: Effort = "none"
+    verbose: int = 0
+
+
+def _choice(environment: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """The value of a variable with a fixed set of values; the first one is the default."""
+    value = environment.get(PREFIX + name) or allowed[0]
+    if value not in allowed:
+        raise ValueError(f"{PREFIX}{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+def _directory(environment: Mapping[str, str], name: str) -> Path | None:
+    """The value of a variable that names a directory, which need not exist yet."""
+    value = environment.get(PREFIX + name)
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{PREFIX}{name} must name a directory, not the file {value!r}.")
+    return path
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Settings from a mapping of variables.
+
+    Raises ValueError naming the variable, its value and what is allowed; an unknown variable that
+    starts with KERAS_TRITON_ is refused too, since it is most likely a misspelt one.
+    """
+    known = [PREFIX + name for name in NAMES]
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not a variable of keras-triton: {', '.join(known)}.")
+    return Settings(
+        target=cast(Target, _choice(environment, "TARGET", get_args(Target))),
+        dump=_directory(environment, "DUMP"),
+        cache=_directory(environment, "CACHE") or default_cache(),
+        autotune=cast(Effort, _choice(environment, "AUTOTUNE", get_args(Effort))),
+        verbose=int(_choice(environment, "VERBOSE", LEVELS)),
+    )
+
+
+@functools.cache
+def settings() -> Settings:
+    """The process's settings, read at the first call; ``settings.cache_clear()`` rereads them."""
+    return read(os.environ)

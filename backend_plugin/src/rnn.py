@@ -1,0 +1,3 @@
+"""Recurrent loops, as in Keras's torch backend."""
+
+from keras.src.backend.torch.rnn import *  # noqa: F403

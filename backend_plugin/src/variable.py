@@ -1,0 +1,5 @@
+"""Variables: torch parameters, or traced tensors that a ``StatelessScope`` puts in their place."""
+
+from keras.src.backend.torch.core import Variable
+
+__all__ = ["Variable"]

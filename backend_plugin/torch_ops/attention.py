@@ -1,0 +1,107 @@
+"""Scaled dot-product attention over [batch, heads, length, width], and its gradient."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .define import define
+
+ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias"
+
+
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, causal: bool) -> Tensor:
+    """q kᵀ scale + bias in float32 or wider; -inf above the diagonal if causal."""
+    scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
+    if bias is not None:
+        scores = scores + bias
+    if causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~allowed, -math.inf)
+    return scores
+
+
+def _fake(q: Tensor, k: Tensor, v: Tensor, bias, scale, causal) -> tuple[Tensor, Tensor]:
+    o = q.new_empty((*q.shape[:3], v.shape[3]))
+    return o, q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4], *output)
+    ctx.options = inputs[4:]
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, g: Tensor | None, _: None) -> tuple[Any, ...]:
+    if g is None:
+        return (None,) * 6
+    dq, dk, dv, dbias = attention_grad(g, *ctx.saved_tensors, *ctx.options)
+    return dq, dk, dv, dbias if ctx.needs_input_grad[3] else None, None, None
+
+
+@define(
+    f"attention({ARGUMENTS}, float scale, bool causal) -> (Tensor o, Tensor lse)",
+    _fake,
+    _backward,
+    _save,
+)
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """o = softmax(q kᵀ scale + bias) v; lse [batch, heads, length] float32: log Σ exp of a row.
+
+    bias broadcasts to [batch, heads, queries, keys]; causal lets query i see keys 0..i.
+    """
+    scores = _scores(q, k, bias, scale, causal)
+    return torch.softmax(scores, -1).to(v.dtype) @ v, torch.logsumexp(scores, -1).float()
+
+
+def _fake_grad(g, q, k, v, bias, o, lse, scale, causal) -> tuple[Tensor, ...]:
+    empty = (0,) if bias is None else bias.shape
+    dbias = (q if bias is None else bias).new_empty(empty)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), dbias
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    return None
+
+
+def _no_second_derivative(ctx: Any, *gradients: Tensor) -> None:
+    raise NotImplementedError(
+        "The triton backend has no second derivative of dot_product_attention; compute the scores "
+        "with keras.ops.matmul and keras.ops.softmax where a gradient of a gradient is needed."
+    )
+
+
+@define(
+    f"attention_grad(Tensor g, {ARGUMENTS}, Tensor o, Tensor lse, float scale, bool causal)"
+    " -> (Tensor dq, Tensor dk, Tensor dv, Tensor dbias)",
+    _fake_grad,
+    _no_second_derivative,
+    _save_nothing,
+)
+def attention_grad(
+    g: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    o: Tensor,
+    lse: Tensor,
+    scale: float,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients by q, k, v and bias (an empty tensor if there is none) of o with gradient g.
+
+    The probabilities are softmax's and not exp(scores - lse): in a row that is masked throughout
+    by a large negative bias, lse loses the log of the row's length to rounding.
+    """
+    probabilities = torch.softmax(_scores(q, k, bias, scale, causal), -1)
+    dv = probabilities.to(g.dtype).mT @ g
+    mean = (g * o).sum(-1, keepdim=True, dtype=probabilities.dtype)
+    dscores = probabilities * ((g @ v.mT).to(probabilities.dtype) - mean)
+    scaled = (dscores * scale).to(q.dtype)
+    dbias = g.new_empty(0) if bias is None else dscores.sum_to_size(bias.shape).to(bias.dtype)
+    return scaled @ k, scaled.mT @ q, dv, dbias
