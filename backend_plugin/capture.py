@@ -126,11 +126,9 @@ def capture(fn: Callable[..., Any], args: tuple[Any, ...], *, name: str) -> Capt
     with _ONE_AT_A_TIME, track_layers(ROOT_LAYER) as track:
         try:
             return _Capture(fn, args, name, track).run()
-        except CaptureError:
-            raise
         except Exception as error:
             failure = explain_failure(error, name, track.failed_at or track.path)
-            if failure is None:
+            if failure is None or failure is error:
                 raise
             raise failure from error
 

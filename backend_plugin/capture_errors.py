@@ -37,7 +37,10 @@ def explain_failure(error: Exception, step: str, layer: str) -> CaptureError | N
 
     None when tracing is not the cause, as for a shape mismatch that Keras finds.
     """
-    for cause in _causes(error):
+    # Innermost first: Keras rewraps errors with the arguments of every layer they pass.
+    for cause in reversed(list(_causes(error))):
+        if isinstance(cause, CaptureError):
+            return cause
         reason = _reason(cause)
         if reason is not None:
             return CaptureError(step, layer, reason)

@@ -54,13 +54,13 @@ class CompiledStep:
         model: Any,
         step: Callable[[Any], Any],
         name: str,
-        compile_fn: Compile = default_compile,
+        compile_fn: Compile | None = None,
     ) -> None:
         self.model, self.step, self.name = model, step, name
         self.counts = CallCounts()
         self.captured: list[Captured] = []
         self.refused: list[CaptureError] = []
-        self._compile = compile_fn
+        self._compile = compile_fn or default_compile
         self._programs: dict[Hashable, BoundProgram | None] = {}
         self._attempts: dict[Hashable, int] = {}
 

@@ -1,0 +1,333 @@
+"""A captured step replayed equals the same step run op by op, and is one functional graph."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers, ops
+
+from keras_triton.capture import Captured, capture
+from keras_triton.capture_errors import CaptureError
+
+STEPS = 5
+# The graph runs the same kernels on decomposed ops; only the order of roundings differs.
+TOLERANCE = 1e-5
+# A kernel in front of a normalization has a gradient of rounding noise, which Adam scales up to the
+# size of a step. Momentum SGD has no such scaling, so every model but the first uses it.
+
+
+def mlp() -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Dense(16, activation="gelu"),
+            layers.LayerNormalization(),
+            layers.Dropout(0.3, seed=1),
+            layers.Dense(5),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    return model
+
+
+def cnn() -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax"),
+        ],
+        name="images",
+    )
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Regressor(keras.Model):
+    """A user's own train_step, with a loss from a layer and a regularizer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(5, kernel_regularizer="l2")
+        self.penalty = layers.ActivityRegularization(l2=0.1)
+        self.tracker = keras.metrics.Mean(name="own_loss")
+
+    def build(self, input_shape) -> None:
+        self.dense.build(input_shape)
+        self.built = True
+
+    def call(self, x):
+        return self.penalty(self.dense(x))
+
+    def train_step(self, data):
+        x, y = data
+        prediction = self(x, training=True)
+        self.zero_grad()
+        error = ops.one_hot(y, 5) - prediction
+        loss = ops.mean(ops.square(error)) + sum(self.losses)
+        loss.backward()
+        variables = self.trainable_variables
+        with torch.no_grad():
+            self.optimizer.apply([v.value.grad for v in variables], variables)
+        self.tracker.update_state(loss)
+        return {"own_loss": self.tracker.result()}
+
+
+def custom() -> keras.Model:
+    model = Regressor()
+    model.build((None, 12))
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    return model
+
+
+def with_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.Model:
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(5)])
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def schedule() -> keras.Model:
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    return with_optimizer(keras.optimizers.SGD(rate))
+
+
+def moving_average() -> keras.Model:
+    return with_optimizer(
+        keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2)
+    )
+
+
+def accumulation() -> keras.Model:
+    return with_optimizer(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+
+
+def loss_scale() -> keras.Model:
+    inner = keras.optimizers.SGD(0.1)
+    return with_optimizer(
+        keras.optimizers.LossScaleOptimizer(inner, initial_scale=4.0, dynamic_growth_steps=2)
+    )
+
+
+def stateful_rnn() -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(6, 12)),
+            layers.Reshape((4, 3)),
+            layers.SimpleRNN(4, stateful=True),
+            layers.Dense(5),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+MODELS = (
+    mlp,
+    cnn,
+    custom,
+    schedule,
+    moving_average,
+    accumulation,
+    loss_scale,
+    stateful_rnn,
+)
+
+
+def batch(model: keras.Model, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (8, 8, 3) if model.name == "images" else (12,)
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(6, *shape)).astype("float32")
+    device = keras.src.backend.core.get_device()
+    y = generator.integers(0, 5, 6).astype("int32")
+    return torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
+
+
+def prepared(make) -> tuple[keras.Model, tuple[torch.Tensor, torch.Tensor]]:
+    keras.utils.set_random_seed(0)
+    model = make()
+    data = batch(model)
+    model._symbolic_build(data_batch=data)
+    return model, data
+
+
+def replay(captured: Captured, data: tuple[torch.Tensor, ...]):
+    data = iter(data)
+    inputs = []
+    for spec in captured.inputs:
+        if spec.kind == "data":
+            inputs.append(next(data))
+        else:
+            inputs.append(spec.tensor if spec.kind == "constant" else spec.variable.value)
+    with torch.no_grad():
+        outputs = captured.graph(*inputs)
+        for spec, value in zip(captured.outputs, outputs, strict=True):
+            if spec.kind == "state":
+                spec.variable.value.copy_(value)
+    kinds = [spec.kind for spec in captured.outputs]
+    return captured.result.build(outputs[: kinds.count("result")])
+
+
+def numbers(values) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(v).copy() for v in values]
+
+
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+def test_replay_equals_op_by_op(make):
+    model, data = prepared(make)
+    known = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    start = numbers(known)
+    captured = capture(lambda data: model.train_step(data), (data,), name="train_step")
+    np.testing.assert_equal(numbers(known), start)
+
+    variables = [spec.variable for spec in captured.inputs if spec.kind == "state"]
+    start = numbers(variables)
+    expected_logs = [numbers(model.train_step(data).values()) for _ in range(STEPS)]
+    expected = numbers(variables)
+    for variable, value in zip(variables, start, strict=True):
+        variable.assign(value)
+    logs = [numbers(replay(captured, data).values()) for _ in range(STEPS)]
+
+    np.testing.assert_allclose(logs, expected_logs, rtol=TOLERANCE)
+    for variable, value in zip(variables, expected, strict=True):
+        (got,) = numbers([variable])
+        np.testing.assert_allclose(got, value, rtol=TOLERANCE, atol=1e-6, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("make", [mlp, cnn, custom], ids=lambda make: make.__name__)
+def test_one_functional_graph(make):
+    model, data = prepared(make)
+    captured = capture(lambda data: model.train_step(data), (data,), name="train_step")
+    calls = captured.graph.graph.find_nodes
+    nodes = [n for n in captured.graph.graph.nodes if n.op == "call_function"]
+    assert not calls(op="get_attr")
+    for node in nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            assert not node.target._schema.is_mutable, node
+        else:
+            assert node.target.__name__ == "getitem"
+    places = {node.meta["keras_layer"] for node in nodes}
+    assert any(place.endswith("/grad") for place in places)
+    assert {"optimizer", "metrics"} <= places
+
+    states = {id(s.variable) for s in captured.inputs if s.kind == "state"}
+    changed = {id(s.variable) for s in captured.outputs if s.kind == "state"}
+    assert changed <= states
+    assert {id(v) for v in model.trainable_variables} <= changed
+    metric = model.tracker if make is custom else model._loss_tracker
+    assert {id(v) for v in metric.variables} <= changed
+    assert id(model.optimizer.iterations) in changed
+    assert id(model.optimizer._learning_rate) in states - changed
+
+
+def test_each_node_names_its_layer():
+    model, data = prepared(cnn)
+    captured = capture(lambda data: model.train_step(data), (data,), name="train_step")
+    places = {node.meta["keras_layer"] for node in captured.graph.graph.nodes}
+    for layer in model.layers:
+        if layer.variables:
+            assert layer.path in places
+            assert f"{layer.path}/grad" in places
+
+
+def test_input_names():
+    model, (x, y) = prepared(custom)
+    step = lambda data: {"sum": ops.sum(data[0]["a"]) + ops.sum(data[1])}  # noqa: E731
+    captured = capture(step, (({"a": x}, y),), name="step")
+    assert [(s.kind, s.name) for s in captured.inputs] == [("data", "data/x/a"), ("data", "data/y")]
+    train = capture(lambda data: model.train_step(data), ((x, y),), name="train_step")
+    assert model.dense.kernel.path in {s.name for s in train.inputs}
+
+
+def test_variables_in_closures_are_inputs():
+    counter = keras.Variable(3.0, name="counter")
+    table = torch.arange(100.0)
+
+    def step(x):
+        counter.assign_add(1.0)
+        return x + counter.value + ops.sum(table)
+
+    captured = capture(step, (torch.zeros(2),), name="step")
+    kinds = [spec.kind for spec in captured.inputs]
+    assert kinds == ["data", "state", "constant"]
+    assert captured.inputs[2].tensor is table
+    assert [spec.kind for spec in captured.outputs] == ["result", "state"]
+    assert counter.numpy() == 3.0
+    for step_number in (1, 2):
+        result = replay(captured, (torch.zeros(2),))
+        assert result.tolist() == [4953.0 + step_number] * 2
+    assert counter.numpy() == 5.0
+
+
+def test_outputs_do_not_alias_inputs():
+    variable = keras.Variable(np.zeros((2, 3), "float32"), name="v")
+
+    def step(x):
+        before = ops.transpose(ops.copy(variable.value))
+        variable.assign(x)
+        return before, x
+
+    captured = capture(step, (torch.ones(2, 3),), name="step")
+    before, same = replay(captured, (torch.ones(2, 3),))
+    assert before.tolist() == [[0.0] * 2] * 3
+    assert same.tolist() == [[1.0] * 3] * 2
+    assert variable.numpy().tolist() == [[1.0] * 3] * 2
+
+
+def test_results_without_tensors():
+    captured = capture(lambda x: {"a": None, "b": (x, 3)}, (torch.ones(2),), name="step")
+    result = replay(captured, (torch.ones(2),))
+    assert result["a"] is None
+    assert result["b"][0].tolist() == [1.0, 1.0]
+    assert result["b"][1] == 3
+
+
+class Chooses(layers.Layer):
+    def call(self, x):
+        return x if ops.sum(x) > 0 else -x
+
+
+class Counts(layers.Layer):
+    def call(self, x):
+        return ops.nonzero(x)[0]
+
+
+class ReadsNumpy(layers.Layer):
+    def call(self, x):
+        return x * float(ops.convert_to_numpy(x).max())
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (Chooses(name="chooser"), "aten._local_scalar_dense.default needs the value of a tensor"),
+        (Counts(name="counter"), "aten.nonzero.default depends on the values of a tensor"),
+        (ReadsNumpy(name="reader"), "a conversion to numpy needs the value of a tensor"),
+    ],
+)
+def test_error_names_layer_and_op(layer, reason):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    with pytest.raises(CaptureError, match=reason) as caught:
+        capture(lambda x: layer(model(x)), (torch.ones(2, 4),), name="predict_step")
+    assert caught.value.layer.endswith(layer.name)
+    assert str(caught.value).startswith("predict_step cannot be captured: in ")
+
+
+def test_keras_own_errors_pass():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    with pytest.raises(ValueError, match="incompatible with the layer"):
+        capture(lambda x: model(x), (torch.ones(2, 5),), name="predict_step")
+
+
+def test_created_variables_are_transient_errors():
+    layer = layers.Dense(3)
+    with pytest.raises(CaptureError, match="is created during the step") as caught:
+        capture(lambda x: layer(x), (torch.ones(2, 4),), name="predict_step")
+    assert caught.value.transient
+    assert layer(torch.ones(2, 4)).shape == (2, 3)
