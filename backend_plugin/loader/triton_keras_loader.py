@@ -167,10 +167,10 @@ def replace_namespace(module: "ModuleType") -> None:
         setattr(module, name, value)
 
 
+FINDER = Finder()
+
+
 def install() -> None:
     """Add the finder to ``sys.meta_path``, once."""
-    if not any(
-        type(finder).__name__ == "Finder" and finder.__module__ == __name__
-        for finder in sys.meta_path
-    ):
-        sys.meta_path.insert(0, Finder())
+    if FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, FINDER)

@@ -1,0 +1,10 @@
+"""Every test runs with the triton backend, and keeps its files to itself."""
+
+import os
+import tempfile
+
+# Keras and the settings read these once, so they are set before either is imported.
+_home = tempfile.mkdtemp(prefix="keras-triton-tests-")
+os.environ["KERAS_BACKEND"] = "triton"
+os.environ["KERAS_HOME"] = os.path.join(_home, "keras")
+os.environ["KERAS_TRITON_CACHE"] = os.path.join(_home, "cache")

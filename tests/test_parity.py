@@ -1,0 +1,75 @@
+"""The backend offers every function of Keras's torch backend, with the same parameters."""
+
+import importlib
+import inspect
+
+import keras
+import pytest
+
+MODULES = {
+    **{f"ops.{name}": name for name in ("core", "image", "linalg", "math", "nn", "numpy")},
+    "random": "random",
+    "rnn": "rnn",
+}
+
+
+def functions(module):
+    """The public functions that a module of Keras defines."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
+@pytest.mark.parametrize("ours", MODULES)
+def test_same_functions_and_parameters(ours):
+    theirs = importlib.import_module(f"keras.src.backend.torch.{MODULES[ours]}")
+    module = importlib.import_module(f"keras_triton.src.{ours}")
+    expected = functions(theirs)
+    assert expected
+    for name, function in expected.items():
+        parameters = [
+            (parameter.name, parameter.default, parameter.kind)
+            for f in (function, getattr(module, name))
+            for parameter in inspect.signature(f).parameters.values()
+        ]
+        half = len(parameters) // 2
+        assert parameters[:half] == parameters[half:], name
+
+
+def test_keras_takes_the_names_from_us():
+    backend = keras.src.backend
+    for name in MODULES.values():
+        if name != "rnn":  # the name is the function's in Keras 3.15
+            assert getattr(backend, name).__name__.startswith("keras_triton.src.")
+
+
+def test_every_name_of_the_torch_namespace_is_offered():
+    from keras_triton.src.namespace import flat_names
+
+    theirs = importlib.import_module("keras.src.backend.torch")
+    loaded_only = {"layer", "trainer", "optimizers", "export", "tensorboard"}
+    public = {name for name in vars(theirs) if name[0] != "_"} - loaded_only
+    assert public == set(flat_names())
+
+
+def test_plugin_layout():
+    import keras_triton.src as src
+
+    for name in (
+        "ops random rnn Variable name_scope compute_output_spec device_scope distribution_lib "
+        "SUPPORTS_SPARSE_TENSORS SUPPORTS_RAGGED_TENSORS SUPPORTS_COMPLEX_DTYPES "
+        "SUPPORTS_GRADIENT IS_THREAD_SAFE"
+    ).split():
+        assert hasattr(src, name), name
+    assert importlib.import_module("keras_triton.src.trainer").Trainer
+    assert importlib.import_module("keras_triton.src.layer").BackendLayer
+    assert importlib.import_module("keras_triton.src.export").SavedModelExportArchive
+
+
+def test_missing_ops_raise_attribute_error():
+    from keras_triton.src.ops import nn
+
+    with pytest.raises(AttributeError):
+        nn.no_such_op  # noqa: B018

@@ -1,0 +1,72 @@
+"""Every environment variable: its default, its values, and what a wrong value is told."""
+
+from pathlib import Path
+
+import pytest
+from keras_triton import settings as module
+from keras_triton.settings import NAMES, PREFIX, read, settings
+
+
+def test_defaults():
+    chosen = read({})
+    assert (chosen.target, chosen.dump, chosen.autotune, chosen.verbose) == (
+        "auto",
+        None,
+        "none",
+        0,
+    )
+    assert chosen.cache == module.default_cache()
+    assert chosen.cache.name == "keras-triton"
+
+
+def test_values(tmp_path):
+    chosen = read(
+        {
+            "KERAS_TRITON_TARGET": "cpu",
+            "KERAS_TRITON_DUMP": str(tmp_path),
+            "KERAS_TRITON_CACHE": "~/kernels",
+            "KERAS_TRITON_AUTOTUNE": "full",
+            "KERAS_TRITON_VERBOSE": "2",
+        }
+    )
+    assert (chosen.target, chosen.autotune, chosen.verbose) == ("cpu", "full", 2)
+    assert chosen.dump == tmp_path
+    assert chosen.cache == Path.home() / "kernels"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("TARGET", "cuda", "auto, triton, cpu, interpret, reference"),
+        ("AUTOTUNE", "yes", "none, quick, full"),
+        ("VERBOSE", "3", "0, 1, 2"),
+        ("DUMP", __file__, "a directory"),
+        ("CACHE", __file__, "a directory"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(name, value, allowed):
+    with pytest.raises(ValueError, match=f"{PREFIX}{name} must .*{allowed}") as error:
+        read({PREFIX + name: value})
+    assert value in str(error.value)
+
+
+def test_a_misspelt_variable_is_refused():
+    with pytest.raises(ValueError, match="KERAS_TRITON_TARGETS is not a variable"):
+        read({"KERAS_TRITON_TARGETS": "cpu"})
+
+
+def test_settings_are_read_once(monkeypatch):
+    settings.cache_clear()
+    first = settings()
+    monkeypatch.setenv("KERAS_TRITON_VERBOSE", "1")
+    assert settings() is first
+    settings.cache_clear()
+    assert settings().verbose == 1
+    monkeypatch.delenv("KERAS_TRITON_VERBOSE")
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_variable_is_documented(name):
+    readme = Path(__file__).parents[1] / "README.md"
+    assert PREFIX + name in readme.read_text()
