@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 import triton_keras_loader as loader
 
 TRAIN = """
@@ -142,7 +143,7 @@ def test_backend_name_equals_torch_too():
     assert name == "triton"
     assert name == "torch"
     assert "torch" == name  # noqa: SIM300
-    assert not name != "torch"
+    assert not name != "torch"  # noqa: SIM202
     assert name != "jax"
     assert name in {"torch", "jax"}
     assert name not in {"jax", "tensorflow"}

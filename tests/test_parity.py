@@ -57,11 +57,9 @@ def test_every_name_of_the_torch_namespace_is_offered():
 def test_plugin_layout():
     import keras_triton.src as src
 
-    for name in (
-        "ops random rnn Variable name_scope compute_output_spec device_scope distribution_lib "
-        "SUPPORTS_SPARSE_TENSORS SUPPORTS_RAGGED_TENSORS SUPPORTS_COMPLEX_DTYPES "
-        "SUPPORTS_GRADIENT IS_THREAD_SAFE"
-    ).split():
+    flags = "SPARSE_TENSORS RAGGED_TENSORS COMPLEX_DTYPES GRADIENT"
+    names = "ops random rnn Variable name_scope compute_output_spec device_scope distribution_lib"
+    for name in [*names.split(), "IS_THREAD_SAFE", *(f"SUPPORTS_{f}" for f in flags.split())]:
         assert hasattr(src, name), name
     assert importlib.import_module("keras_triton.src.trainer").Trainer
     assert importlib.import_module("keras_triton.src.layer").BackendLayer

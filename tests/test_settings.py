@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from keras_triton import settings as module
 from keras_triton.settings import NAMES, PREFIX, read, settings
 
