@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import optree
 import torch
+from keras.src.backend.common.variables import initialize_all_variables
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import (
     FunctionalTensor,
@@ -127,6 +128,8 @@ def capture(fn: Callable[..., Any], args: tuple[Any, ...], *, name: str) -> Capt
         try:
             return _Capture(fn, args, name, track).run()
         except Exception as error:
+            # Variables that the step created have no value yet, and nobody else will give them one.
+            initialize_all_variables()
             failure = explain_failure(error, name, track.failed_at or track.path)
             if failure is None or failure is error:
                 raise

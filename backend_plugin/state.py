@@ -1,13 +1,16 @@
 """Keras variables during a capture: which ones a step touches, and their traced values."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from keras.src import backend, tree
 from keras.src.backend.common.stateless_scope import StatelessScope, get_stateless_scope
 from keras.src.layers.layer import Layer
+from keras.src.utils.torch_utils import TorchModuleWrapper
+from torch.nn.utils.stateless import _reparametrize_module
 
 from .provenance import patched
 
@@ -71,6 +74,19 @@ def traced_cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     return tree.map_structure(lambda a, b: _select(pred, a, b), true_result, false_result)
 
 
+def traced_switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    """Every branch traced, the one at `index` selected; `index` is clamped to the branches."""
+    first, *rest = branches
+    if not rest:
+        return first(*operands)
+    index = backend.convert_to_tensor(index)
+    return traced_cond(
+        index <= 0,
+        lambda: first(*operands),
+        lambda: traced_switch(index - 1, rest, *operands),
+    )
+
+
 def _select(pred: torch.Tensor, a: Any, b: Any) -> Any:
     if a is None and b is None:
         return None
@@ -79,33 +95,55 @@ def _select(pred: torch.Tensor, a: Any, b: Any) -> Any:
 
 @contextlib.contextmanager
 def traced_state(scope: CaptureScope) -> Iterator[None]:
-    """`scope`, with `zero_grad` and `cond` working on its traced values."""
-
-    def zero_grad(original: Callable) -> Callable:
-        def clear(module: torch.nn.Module, set_to_none: bool = True) -> None:
-            if not isinstance(module, Layer):
-                return original(module, set_to_none)
-            for variable in module.trainable_variables:
-                value = scope.state_mapping.get(id(variable))
-                if value is not None:
-                    value.grad = None
-            return None
-
-        return clear
-
-    def cond(original: Callable) -> Callable:
-        def traced(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-            # Symbolic shape inference and plain Python conditions keep the backend's own rule.
-            known = not isinstance(pred, torch.Tensor) or pred.device.type == "meta"
-            if known or not isinstance(get_stateless_scope(), CaptureScope):
-                return original(pred, true_fn, false_fn)
-            return traced_cond(pred, true_fn, false_fn)
-
-        return traced
-
+    """`scope`, with everything that touches variables behind its back working on traced values."""
     with (
-        patched(torch.nn.Module, "zero_grad", zero_grad),
-        patched(backend.core, "cond", cond),
+        patched(torch.nn.Module, "zero_grad", functools.partial(_zero_grad_in, scope)),
+        patched(TorchModuleWrapper, "call", _call_with_variables),
+        patched(backend.core, "cond", functools.partial(_when_traced, traced_cond)),
+        patched(backend.core, "switch", functools.partial(_when_traced, traced_switch)),
         scope,
     ):
         yield
+
+
+def _zero_grad_in(scope: CaptureScope, original: Callable) -> Callable:
+    @functools.wraps(original)
+    def zero_grad(module: torch.nn.Module, set_to_none: bool = True) -> None:
+        if not isinstance(module, Layer):
+            return original(module, set_to_none)
+        for variable in module.trainable_variables:
+            value = scope.state_mapping.get(id(variable))
+            if value is not None:
+                value.grad = None
+        return None
+
+    return zero_grad
+
+
+def _when_traced(traced: Callable, original: Callable) -> Callable:
+    @functools.wraps(original)
+    def choose(selector: Any, *args: Any, **kwargs: Any) -> Any:
+        # Symbolic shape inference and plain Python conditions keep the backend's own rule.
+        known = not isinstance(selector, torch.Tensor) or selector.device.type == "meta"
+        inside = isinstance(get_stateless_scope(), CaptureScope)
+        return (traced if inside and not known else original)(selector, *args, **kwargs)
+
+    return choose
+
+
+def _call_with_variables(original: Callable) -> Callable:
+    """A wrapped torch module computes with its variables instead of its own parameters."""
+
+    @functools.wraps(original)
+    def call(layer: TorchModuleWrapper, *args: Any, **kwargs: Any) -> Any:
+        if next(layer.module.buffers(), None) is not None:
+            raise NotImplementedError("a torch module with buffers updates them out of sight")
+        variables = {id(variable._value): variable for variable in layer.variables}
+        values = {
+            name: variables[id(parameter)].value
+            for name, parameter in layer.module.named_parameters()
+        }
+        with _reparametrize_module(layer.module, values):
+            return original(layer, *args, **kwargs)
+
+    return call

@@ -9,18 +9,27 @@ from keras.src import tree
 
 # Our loader replaces this name after this import, so it is torch's own class here.
 from keras.src.backend.torch.trainer import TorchTrainer
-from keras.src.trainers.trainer import model_supports_jit
 
 
 class Trainer(TorchTrainer):
     """The training loop of the triton backend.
 
-    `jit_compile="auto"` compiles unless `run_eagerly=True` or a layer does not support it; then,
-    and with `jit_compile=False`, steps run op by op. `steps_per_execution=k` runs k steps per call.
+    `jit_compile="auto"` compiles; with `run_eagerly=True` or `jit_compile=False` steps run op by
+    op. `steps_per_execution=k` runs k steps per call.
     """
 
+    @property
+    def jit_compile(self) -> bool:
+        """Whether steps are compiled. A layer's `supports_jit` says what XLA can do, so it does not
+        count here: a step that cannot be captured runs op by op, with a warning that says why."""
+        return self._jit_compile is None or self._jit_compile
+
+    @jit_compile.setter
+    def jit_compile(self, value: bool | None) -> None:
+        self._jit_compile = value
+
     def _resolve_auto_jit_compile(self) -> bool:
-        return model_supports_jit(self)
+        return True
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
