@@ -25,7 +25,17 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
 }
 DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 FLOATS = ("f64", "f32", "f16", "bf16")
-BITS = {"f64": 64, "f32": 32, "f16": 16, "bf16": 16, "i64": 64, "i32": 32, "i16": 16, "i8": 8, "i1": 1}
+BITS = {
+    "f64": 64,
+    "f32": 32,
+    "f16": 16,
+    "bf16": 16,
+    "i64": 64,
+    "i32": 32,
+    "i16": 16,
+    "i8": 8,
+    "i1": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ def layer_of(op: ir.Operation | ir.OpView) -> str:
     return match[1] if match else ""
 
 
-def functions(module: ir.Module) -> dict[str, ir.OpView]:
+def functions(module: ir.Module | ir.OpView) -> dict[str, ir.OpView]:
     """The functions directly inside a module, by name, in order."""
     found = {}
     for op in module.body.operations:

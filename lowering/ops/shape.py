@@ -23,7 +23,11 @@ def _infer_full(types: Types, attributes: Attributes) -> list[TensorType]:
 @define("full", "", _infer_full, attributes="value shape dtype")
 def _full(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """Every element is `value` (float for float dtypes, int otherwise; bool is 0 or 1)."""
-    return [torch.full(attributes["shape"], attributes["value"], dtype=TORCH_DTYPES[attributes["dtype"]])]
+    return [
+        torch.full(
+            attributes["shape"], attributes["value"], dtype=TORCH_DTYPES[attributes["dtype"]]
+        )
+    ]
 
 
 def _infer_iota(types: Types, attributes: Attributes) -> list[TensorType]:
@@ -37,7 +41,9 @@ def _iota(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """Element = its index along `axis`."""
     shape, axis = attributes["shape"], attributes["axis"]
     line = torch.arange(shape[axis], dtype=TORCH_DTYPES[attributes["dtype"]])
-    return [line.reshape([-1 if i == axis else 1 for i in range(len(shape))]).expand(shape).contiguous()]
+    return [
+        line.reshape([-1 if i == axis else 1 for i in range(len(shape))]).expand(shape).contiguous()
+    ]
 
 
 def _infer_broadcast_to(types: Types, attributes: Attributes) -> list[TensorType]:
@@ -52,9 +58,33 @@ def _broadcast_to(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     return [xs[0].expand(attributes["shape"])]
 
 
+def _infer_broadcast_in_dim(types: Types, attributes: Attributes) -> list[TensorType]:
+    shape, dims = tuple(attributes["shape"]), tuple(attributes["dims"])
+    require_axes(dims, len(shape))
+    if len(dims) != types[0].rank or list(dims) != sorted(dims):
+        raise DialectError(
+            f"dims {dims} must name an axis of the result for each of x's, ascending"
+        )
+    for extent, dim in zip(types[0].shape, dims, strict=True):
+        if extent not in (1, shape[dim]):
+            raise DialectError(f"an axis of {extent} does not broadcast to axis {dim} of {shape}")
+    return [types[0].with_shape(shape)]
+
+
+@define("broadcast_in_dim", "x", _infer_broadcast_in_dim, attributes="shape dims")
+def _broadcast_in_dim(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """Axis i of x becomes axis dims[i] of the result; along the others x repeats."""
+    placed = [1] * len(attributes["shape"])
+    for extent, dim in zip(xs[0].shape, attributes["dims"], strict=True):
+        placed[dim] = extent
+    return [xs[0].reshape(placed).expand(attributes["shape"])]
+
+
 def _infer_reshape(types: Types, attributes: Attributes) -> list[TensorType]:
     if prod(attributes["shape"]) != types[0].size:
-        raise DialectError(f"{types[0].size} elements do not fill shape {tuple(attributes['shape'])}")
+        raise DialectError(
+            f"{types[0].size} elements do not fill shape {tuple(attributes['shape'])}"
+        )
     return [types[0].with_shape(attributes["shape"])]
 
 
@@ -67,7 +97,9 @@ def _reshape(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
 def _infer_transpose(types: Types, attributes: Attributes) -> list[TensorType]:
     permutation = tuple(attributes["permutation"])
     if sorted(permutation) != list(range(types[0].rank)):
-        raise DialectError(f"permutation {permutation} must hold each axis of rank {types[0].rank} once")
+        raise DialectError(
+            f"permutation {permutation} must hold each axis of rank {types[0].rank} once"
+        )
     return [types[0].with_shape([types[0].shape[axis] for axis in permutation])]
 
 
@@ -104,7 +136,9 @@ def _infer_concat(types: Types, attributes: Attributes) -> list[TensorType]:
     require_axes((axis,), a.rank)
     joined = list(a.shape)
     joined[axis] += b.shape[axis]
-    require_type(b, a.with_shape([b.shape[axis] if i == axis else n for i, n in enumerate(a.shape)]), "b")
+    require_type(
+        b, a.with_shape([b.shape[axis] if i == axis else n for i, n in enumerate(a.shape)]), "b"
+    )
     return [a.with_shape(joined)]
 
 
@@ -116,11 +150,15 @@ def _concat(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
 def _infer_pad(types: Types, attributes: Attributes) -> list[TensorType]:
     rank = types[0].rank
     low, high = (require_ints(attributes, name, rank) for name in ("low", "high"))
-    return [types[0].with_shape([n + a + b for n, a, b in zip(types[0].shape, low, high, strict=True)])]
+    return [
+        types[0].with_shape([n + a + b for n, a, b in zip(types[0].shape, low, high, strict=True)])
+    ]
 
 
 @define("pad", "x", _infer_pad, attributes="low high value")
 def _pad(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """`low[i]` elements of `value` before axis i and `high[i]` after it."""
-    flat = [n for pair in zip(attributes["low"], attributes["high"], strict=True) for n in pair[::-1]][::-1]
+    flat = [
+        n for pair in zip(attributes["low"], attributes["high"], strict=True) for n in pair[::-1]
+    ][::-1]
     return [torch.nn.functional.pad(xs[0], flat, value=attributes["value"])]

@@ -1,0 +1,288 @@
+"""From a captured fx graph to a module of stage "keras", node by node through a table of rules."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mlir import ir
+from mlir.dialects import func
+
+from . import dialect
+from .errors import DialectError, ImportGraphError
+from .extern import ATTRIBUTE, DROPPED, Extern, encode_args, target_name
+from .mlir import DTYPE_NAMES, TensorType, context
+
+Value = ir.Value
+Results = Value | Sequence[Value | None]
+LAYER = "keras_layer"
+
+
+@dataclass(frozen=True)
+class ImportInput:
+    """A placeholder of the graph; `name` becomes the argument's `keras.name`."""
+
+    name: str
+
+
+class NoRule(Exception):
+    """A rule declines a node; the text is the reason that its extern carries."""
+
+
+RULES: dict[str, Callable[..., Results]] = {}
+
+
+def rule(*targets: str) -> Callable[[Callable[..., Results]], Callable[..., Results]]:
+    """Registers how ops such as "aten.add.Tensor" are written in the dialect.
+
+    The rule gets a `Builder` and then the op's own arguments with MLIR values for tensors (layout,
+    device and memory format left out). It returns a value for each result, None for an absent one,
+    or raises NoRule before it builds anything.
+    """
+
+    def register(function: Callable[..., Results]) -> Callable[..., Results]:
+        for target in targets:
+            if target in RULES:
+                raise ImportGraphError(f"{target} has two import rules")
+            RULES[target] = function
+        return function
+
+    return register
+
+
+class Builder:
+    """What a rule builds with: one node's expected results, and `keras` ops at the node's layer."""
+
+    def __init__(self, node: torch.fx.Node, sources: Mapping[Value, Any]) -> None:
+        self.node = node
+        self.layer: str = node.meta.get(LAYER, "")
+        self.location = location(self.layer)
+        self.sources = sources
+
+    @property
+    def result(self) -> TensorType:
+        """The type of the node's only (or first) result."""
+        return TensorType.of_torch(_fakes(self.node)[0])
+
+    @property
+    def results(self) -> list[TensorType | None]:
+        """The types of all results, None for an absent one."""
+        return [None if fake is None else TensorType.of_torch(fake) for fake in _fakes(self.node)]
+
+    def emit(self, name: str, *operands: Value, **attributes: Any) -> Value:
+        """Builds `keras.<name>` and returns its first result."""
+        return self.emit_all(name, *operands, **attributes)[0]
+
+    def emit_all(self, name: str, *operands: Value, **attributes: Any) -> list[Value]:
+        """Builds `keras.<name>` and returns its results."""
+        return dialect.build(name, operands, attributes, loc=self.location)
+
+    def full(self, value: float, shape: Sequence[int], dtype: str) -> Value:
+        """A tensor of one value, rounded as `dtype` rounds it."""
+        number = float(value) if dtype.startswith(("f", "b")) else int(value)
+        return self.emit("full", value=number, shape=tuple(shape), dtype=dtype)
+
+    def scalar(self, value: float, dtype: str) -> Value:
+        """`full` of rank 0."""
+        return self.full(value, (), dtype)
+
+    def tensor(self, operand: Value | float, dtype: str) -> Value:
+        """A tensor or Python number as a tensor of `dtype`."""
+        if isinstance(operand, Value):
+            return self.cast(operand, dtype)
+        return self.scalar(operand, dtype)
+
+    def cast(self, x: Value, dtype: str) -> Value:
+        """x itself if it has `dtype` already."""
+        return x if TensorType.of(x).dtype == dtype else self.emit("cast", x, dtype=dtype)
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        """x itself if it has `shape` already."""
+        same = TensorType.of(x).shape == tuple(shape)
+        return x if same else self.emit("reshape", x, shape=tuple(shape))
+
+    def broadcast(self, x: Value, shape: Sequence[int]) -> Value:
+        """x itself if it has `shape` already."""
+        same = TensorType.of(x).shape == tuple(shape)
+        return x if same else self.emit("broadcast_to", x, shape=tuple(shape))
+
+    def transpose(self, x: Value, permutation: Sequence[int]) -> Value:
+        """x itself for the identity."""
+        same = tuple(permutation) == tuple(range(TensorType.of(x).rank))
+        return x if same else self.emit("transpose", x, permutation=tuple(permutation))
+
+    def common_dtype(self, *operands: Value | float) -> str:
+        """The element type torch computes in when these meet."""
+        dtype = torch.result_type(*map(_stand_in, (operands * 2)[:2]))
+        return DTYPE_NAMES[dtype]
+
+
+def location(layer: str) -> ir.Location:
+    """The location that names a Keras layer ("" names none)."""
+    return ir.Location.name(layer) if layer else ir.Location.unknown()
+
+
+def _stand_in(operand: Value | float) -> torch.Tensor | float:
+    """torch's promotion looks at dtype and at whether there is an axis at all."""
+    if not isinstance(operand, Value):
+        return operand
+    kind = TensorType.of(operand)
+    return torch.empty((1,) if kind.rank else (), dtype=kind.torch_dtype, device="meta")
+
+
+def _fakes(node: torch.fx.Node) -> list[torch.Tensor | None]:
+    """The node's results; None stands where one is no tensor (a gradient nobody asked for)."""
+    fake = node.meta.get("val")
+    fakes = fake if isinstance(fake, list | tuple) else [fake]
+    return [item if isinstance(item, torch.Tensor) else None for item in fakes]
+
+
+def import_graph(
+    graph: torch.fx.GraphModule,
+    inputs: Sequence[ImportInput],
+    donated: Mapping[int, int],
+) -> ir.Module:
+    """The module of stage "keras" that computes what the graph does.
+
+    Args:
+        graph: functional aten and keras_triton ops; static fake tensors in `meta["val"]`, the Keras
+            layer in `meta["keras_layer"]`.
+        inputs: one for each placeholder.
+        donated: argument -> result that is its new value.
+
+    Raises:
+        ImportGraphError: a value of a dtype the dialect lacks, a shape that is not static, or a
+            node that is no call of a torch op.
+    """
+    from . import importer_rules  # noqa: F401  (fills RULES)
+
+    with context(), ir.Location.unknown():
+        return _Importer(graph, inputs, donated).run()
+
+
+class _Importer:
+    """The state of one import: the values of the nodes so far, and the declarations made."""
+
+    def __init__(
+        self,
+        graph: torch.fx.GraphModule,
+        inputs: Sequence[ImportInput],
+        donated: Mapping[int, int],
+    ) -> None:
+        self.nodes = list(graph.graph.nodes)
+        self.inputs, self.donated = inputs, donated
+        self.values: dict[torch.fx.Node, Results] = {}
+        # What later rules may look up about a value that its type does not say.
+        self.sources: dict[Value, Any] = {}
+        self.module = ir.Module.create()
+        self.module.operation.attributes["keras.stage"] = ir.StringAttr.get("keras")
+        self.externs = 0
+
+    def run(self) -> ir.Module:
+        placeholders = [node for node in self.nodes if node.op == "placeholder"]
+        if len(placeholders) != len(self.inputs):
+            raise ImportGraphError(
+                f"the graph has {len(placeholders)} inputs, but {len(self.inputs)} are described"
+            )
+        types = [self._types(node)[0].to_mlir() for node in placeholders]
+        (output,) = (node for node in self.nodes if node.op == "output")
+        returned = list(output.args[0])
+        result_types = [self._types(node)[0].to_mlir() for node in returned]
+        with ir.InsertionPoint(self.module.body):
+            main = func.FuncOp("main", (types, result_types))
+        main.arg_attrs = ir.ArrayAttr.get([self._argument(i) for i in range(len(types))])
+        block = main.add_entry_block()
+        self.values.update(zip(placeholders, block.arguments, strict=True))
+        with ir.InsertionPoint(block):
+            for node in self.nodes:
+                if node.op not in ("placeholder", "output"):
+                    self.values[node] = self._import(node)
+            func.ReturnOp([self.values[node] for node in returned])
+        return self.module
+
+    def _argument(self, index: int) -> ir.Attribute:
+        attributes = {"keras.name": ir.StringAttr.get(self.inputs[index].name)}
+        if index in self.donated:
+            attributes["keras.donated"] = dialect.to_attribute(self.donated[index])
+        return ir.DictAttr.get(attributes)
+
+    def _import(self, node: torch.fx.Node) -> Results:
+        if node.op != "call_function":
+            raise ImportGraphError(f"{_where(node)}: a graph holds calls only, not {node.op}")
+        if node.target is operator.getitem:
+            return self.values[node.args[0]][node.args[1]]
+        types = self._types(node)
+        try:
+            results = self._by_rule(node, types)
+        except NoRule as refusal:
+            return self._by_extern(node, types, str(refusal))
+        self._check(node, types, results)
+        return results
+
+    def _by_rule(self, node: torch.fx.Node, types: Sequence[TensorType | None]) -> Results:
+        name = target_name(node.target)
+        if name not in RULES:
+            raise NoRule(f"no dialect op for {name}")
+        operands = [kind for source in node.all_input_nodes for kind in self._types(source)]
+        if any(kind is not None and kind.size == 0 for kind in (*types, *operands)):
+            raise NoRule(f"{name} on a tensor of no elements")
+        args = torch.fx.map_arg(node.args, self.values.__getitem__)
+        kwargs = torch.fx.map_arg(node.kwargs, self.values.__getitem__)
+        kept = {k: v for k, v in kwargs.items() if k not in (*DROPPED, "device")}
+        try:
+            return RULES[name](Builder(node, self.sources), *args, **kept)
+        except DialectError as error:
+            raise ImportGraphError(f"{_where(node)}: {error}") from error
+
+    def _check(
+        self, node: torch.fx.Node, types: Sequence[TensorType | None], results: Results
+    ) -> None:
+        """A rule that builds another type than torch computes is a mistake of ours."""
+        made = [results] if isinstance(results, Value) else list(results)
+        for value, expected in zip(made, types, strict=True):
+            if value is not None and TensorType.of(value) != expected:
+                raise ImportGraphError(
+                    f"{_where(node)}: imported as {TensorType.of(value)}, torch gives {expected}"
+                )
+
+    def _by_extern(
+        self, node: torch.fx.Node, types: Sequence[TensorType | None], reason: str
+    ) -> Results:
+        """A call of a new private declaration."""
+        operands = list(node.all_input_nodes)
+        args = encode_args(
+            node.args,
+            node.kwargs,
+            lambda value: operands.index(value) if isinstance(value, torch.fx.Node) else None,
+        )
+        values = [self.values[operand] for operand in operands]
+        name = f"ext{self.externs}"
+        self.externs += 1
+        results = [kind.to_mlir() for kind in types if kind is not None]
+        with ir.InsertionPoint.at_block_begin(self.module.body):
+            declared = func.FuncOp(name, ([value.type for value in values], results))
+        declared.operation.attributes["sym_visibility"] = ir.StringAttr.get("private")
+        extern = Extern(target_name(node.target), args, reason)
+        declared.operation.attributes[ATTRIBUTE] = extern.to_attribute()
+        loc = location(node.meta.get(LAYER, ""))
+        called = func.CallOp(results, ir.FlatSymbolRefAttr.get(name), values, loc=loc)
+        made = iter(called.operation.results)
+        values = [None if kind is None else next(made) for kind in types]
+        return values[0] if isinstance(node.meta["val"], torch.Tensor) else values
+
+    def _types(self, node: torch.fx.Node) -> list[TensorType | None]:
+        types: list[TensorType | None] = []
+        for fake in _fakes(node):
+            try:
+                types.append(None if fake is None else TensorType.of_torch(fake))
+            except DialectError as error:
+                raise ImportGraphError(f"{_where(node)}: {error}") from None
+        return types
+
+
+def _where(node: torch.fx.Node) -> str:
+    layer = node.meta.get(LAYER, "")
+    return f"{node.target} ({node.name}){f' in layer {layer}' if layer else ''}"

@@ -1,0 +1,209 @@
+"""torch's own convolution and pooling: NCHW there, NHWC here, with transposes between.
+
+Keras's channels-last layers already permute around these ops, so the transposes meet their inverses
+and canonicalization removes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from ..importer import Builder, NoRule, Value, rule
+from ..mlir import TensorType
+
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+TO_HWIO, TO_OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
+
+
+def _pair(value: Sequence[int], missing: int) -> tuple[int, int]:
+    """torch lets one number stand for both axes, and an empty list for the default."""
+    items = tuple(value) or (missing,)
+    return (items * 2)[:2]
+
+
+def _window(
+    b: Builder,
+    x: Value,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    groups: int,
+) -> dict[str, object]:
+    if TensorType.of(x).rank != 4 or transposed:
+        raise NoRule("no dialect op for a convolution other than a plain one of two axes")
+    (top, left) = _pair(padding, 0)
+    return {
+        "strides": _pair(stride, 1),
+        "pads": (top, top, left, left),
+        "dilations": _pair(dilation, 1),
+        "groups": groups,
+    }
+
+
+@rule("aten.convolution.default")
+def _convolution(
+    b: Builder,
+    x: Value,
+    w: Value,
+    bias: Value | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Value:
+    window = _window(b, x, stride, padding, dilation, transposed, groups)
+    y = b.emit("conv2d", b.transpose(x, TO_NHWC), b.transpose(w, TO_HWIO), **window)
+    return b.transpose(y if bias is None else b.emit("add", y, bias), TO_NCHW)
+
+
+@rule("aten.convolution_backward.default")
+def _convolution_backward(
+    b: Builder,
+    g: Value,
+    x: Value,
+    w: Value,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    mask: Sequence[bool],
+) -> list[Value | None]:
+    window = _window(b, x, stride, padding, dilation, transposed, groups)
+    g, x, w = b.transpose(g, TO_NHWC), b.transpose(x, TO_NHWC), b.transpose(w, TO_HWIO)
+    made: list[Value | None] = [None] * 3
+    if mask[0]:
+        shape = TensorType.of(x).shape
+        made[0] = b.transpose(b.emit("conv2d_input_grad", g, w, shape=shape, **window), TO_NCHW)
+    if mask[1]:
+        shape = TensorType.of(w).shape
+        made[1] = b.transpose(b.emit("conv2d_kernel_grad", g, x, shape=shape, **window), TO_OIHW)
+    if mask[2]:
+        made[2] = b.emit("sum", g, axes=(0, 1, 2))
+    return made
+
+
+def _pool(
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> dict[str, tuple[int, ...]]:
+    if TensorType.of(x).rank != 4 or _pair(dilation, 1) != (1, 1) or ceil_mode:
+        raise NoRule("no dialect op for a pooling other than a plain one of two axes")
+    top, left = _pair(padding, 0)
+    window = _pair(kernel, 1)
+    strides = _pair(stride, 0) if stride else window
+    return {"window": window, "strides": strides, "pads": (top, top, left, left)}
+
+
+@rule("aten.max_pool2d_with_indices.default")
+def _max_pool(
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> list[Value]:
+    options = _pool(b, x, kernel, stride, padding, dilation, ceil_mode)
+    y, index = b.emit_all("max_pool2d", b.transpose(x, TO_NHWC), **options)
+    places = b.transpose(_flat_places(b, x, index, options), TO_NCHW)
+    b.sources[places] = index
+    return [b.transpose(y, TO_NCHW), places]
+
+
+def _flat_places(b: Builder, x: Value, index: Value, options: dict[str, tuple[int, ...]]) -> Value:
+    """torch's index, h * W + w in the image, from the place in the window."""
+    shape, width = TensorType.of(index).shape, TensorType.of(x).shape[3]
+    columns = b.scalar(options["window"][1], "i32")
+    inner = (b.emit("floor_divide", index, columns), b.emit("remainder", index, columns))
+    place = []
+    for i in range(2):
+        corner = b.emit("iota", shape=shape, axis=1 + i, dtype="i32")
+        corner = b.emit("mul", corner, b.scalar(options["strides"][i], "i32"))
+        corner = b.emit("sub", corner, b.scalar(options["pads"][2 * i], "i32"))
+        place.append(b.emit("add", corner, inner[i]))
+    flat = b.emit("add", b.emit("mul", place[0], b.scalar(width, "i32")), place[1])
+    return b.cast(flat, "i64")
+
+
+@rule("aten.max_pool2d_with_indices_backward.default")
+def _max_pool_backward(
+    b: Builder,
+    g: Value,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    places: Value,
+) -> Value:
+    options = _pool(b, x, kernel, stride, padding, dilation, ceil_mode)
+    if places not in b.sources:
+        raise NoRule("a max-pool gradient whose indices come from elsewhere")
+    n, c, h, w = TensorType.of(x).shape
+    grad = b.emit(
+        "max_pool2d_grad",
+        b.transpose(g, TO_NHWC),
+        b.sources[places],
+        shape=(n, h, w, c),
+        **options,
+    )
+    return b.transpose(grad, TO_NCHW)
+
+
+def _require_own_count(
+    options: dict[str, tuple[int, ...]], count_include_pad: bool, divisor: int | None
+) -> None:
+    """The dialect divides by the elements inside the image."""
+    if divisor not in (None, prod(options["window"])) or (divisor and any(options["pads"])):
+        raise NoRule(f"an average pooling that divides by {divisor}")
+    if count_include_pad and any(options["pads"]):
+        raise NoRule("an average pooling that counts its padding")
+
+
+@rule("aten.avg_pool2d.default")
+def _avg_pool(
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
+    options = _pool(b, x, kernel, stride, padding, ceil_mode=ceil_mode)
+    _require_own_count(options, count_include_pad, divisor_override)
+    return b.transpose(b.emit("avg_pool2d", b.transpose(x, TO_NHWC), **options), TO_NCHW)
+
+
+@rule("aten.avg_pool2d_backward.default")
+def _avg_pool_backward(
+    b: Builder,
+    g: Value,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Value:
+    options = _pool(b, x, kernel, stride, padding, ceil_mode=ceil_mode)
+    _require_own_count(options, count_include_pad, divisor_override)
+    n, c, h, w = TensorType.of(x).shape
+    grad = b.emit("avg_pool2d_grad", b.transpose(g, TO_NHWC), shape=(n, h, w, c), **options)
+    return b.transpose(grad, TO_NCHW)

@@ -1,0 +1,255 @@
+"""Ops that make, move or join elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from ..importer import Builder, NoRule, Value, rule
+from ..mlir import TensorType
+
+
+@rule(
+    "aten.view.default",
+    "aten._unsafe_view.default",
+    "aten.reshape.default",
+    "aten.squeeze.default",
+    "aten.squeeze.dim",
+    "aten.squeeze.dims",
+    "aten.unsqueeze.default",
+    "aten.flatten.using_ints",
+    "prims.view_of.default",
+)
+def _reshape(b: Builder, x: Value, *options: object) -> Value:
+    """The result's shape says it all."""
+    return b.reshape(x, b.result.shape)
+
+
+@rule("aten.expand.default", "aten.expand_as.default")
+def _expand(b: Builder, x: Value, *options: object, **kwargs: object) -> Value:
+    return b.broadcast(x, b.result.shape)
+
+
+@rule("aten.permute.default")
+def _permute(b: Builder, x: Value, dims: Sequence[int]) -> Value:
+    rank = TensorType.of(x).rank
+    return b.transpose(x, [dim % rank for dim in dims])
+
+
+@rule("aten.t.default", "aten.transpose.int")
+def _transpose(b: Builder, x: Value, dim0: int = 0, dim1: int = 1) -> Value:
+    rank = TensorType.of(x).rank
+    permutation = list(range(rank))
+    if rank > 1:
+        permutation[dim0], permutation[dim1] = permutation[dim1], permutation[dim0]
+    return b.transpose(x, permutation)
+
+
+@rule("aten.repeat.default")
+def _repeat(b: Builder, x: Value, repeats: Sequence[int]) -> Value:
+    """Each axis of n repeated r times is an axis pair [r, n] with x broadcast along the first."""
+    shape = (1,) * (len(repeats) - TensorType.of(x).rank) + TensorType.of(x).shape
+    if not shape or set(repeats) == {1}:
+        return b.reshape(x, b.result.shape)
+    single = b.reshape(x, [n for extent in shape for n in (1, extent)])
+    pairs = [n for pair in zip(repeats, shape, strict=True) for n in pair]
+    return b.reshape(b.broadcast(single, pairs), b.result.shape)
+
+
+def cut(b: Builder, x: Value, axis: int, start: int, limit: int, step: int = 1) -> Value:
+    """x[start:limit:step] along one axis; x itself when that is all of it."""
+    shape = TensorType.of(x).shape
+    if (start, limit, step) == (0, shape[axis], 1):
+        return x
+    starts, limits, strides = [0] * len(shape), list(shape), [1] * len(shape)
+    starts[axis], limits[axis], strides[axis] = start, limit, step
+    return b.emit("slice", x, starts=starts, limits=limits, strides=strides)
+
+
+def _bounds(extent: int, start: int | None, end: int | None) -> tuple[int, int]:
+    """Python's rules for the ends of a slice."""
+    low, high, _ = slice(start, end).indices(extent)
+    return low, max(low, high)
+
+
+@rule("aten.slice.Tensor")
+def _slice(
+    b: Builder,
+    x: Value,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Value:
+    kind = TensorType.of(x)
+    axis = dim % kind.rank
+    return cut(b, x, axis, *_bounds(kind.shape[axis], start, end), step)
+
+
+@rule("aten.select.int")
+def _select(b: Builder, x: Value, dim: int, index: int) -> Value:
+    kind = TensorType.of(x)
+    axis = dim % kind.rank
+    place = index % kind.shape[axis]
+    return b.reshape(cut(b, x, axis, place, place + 1), b.result.shape)
+
+
+def _pieces(b: Builder, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:
+    pieces, start = [], 0
+    for size in sizes:
+        pieces.append(cut(b, x, axis, start, start + size))
+        start += size
+    return pieces
+
+
+@rule(
+    "aten.split_with_sizes.default",
+    "aten.split.Tensor",
+    "aten.split.sizes",
+    "aten.chunk.default",
+    "aten.unbind.int",
+)
+def _split(b: Builder, x: Value, *options: object, dim: int = 0) -> list[Value]:
+    axis = dim
+    if options:
+        by_sizes = "unbind" not in str(b.node.target)
+        axis = options[1] if by_sizes and len(options) > 1 else (dim if by_sizes else options[0])
+    axis %= TensorType.of(x).rank
+    if "unbind" in str(b.node.target):
+        rows = _pieces(b, x, [1] * TensorType.of(x).shape[axis], axis)
+        return [b.reshape(row, kind.shape) for row, kind in zip(rows, b.results, strict=True)]
+    return _pieces(b, x, [kind.shape[axis] for kind in b.results], axis)
+
+
+@rule("aten.cat.default")
+def _cat(b: Builder, tensors: Sequence[Value], dim: int = 0) -> Value:
+    """A chain of pairwise joins, balanced so that an element is copied at most log2(n) times."""
+    parts = [b.cast(x, b.result.dtype) for x in tensors]
+    axis = dim % b.result.rank
+    if len({TensorType.of(part).rank for part in parts}) > 1:
+        raise NoRule("aten.cat of tensors of different ranks")
+    while len(parts) > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [
+            b.emit("concat", *pair, axis=axis) if len(pair) == 2 else pair[0] for pair in pairs
+        ]
+    return parts[0]
+
+
+@rule("aten.stack.default")
+def _stack(b: Builder, tensors: Sequence[Value], dim: int = 0) -> Value:
+    shape = list(b.result.shape)
+    shape[dim % b.result.rank] = 1
+    return _cat(b, [b.reshape(x, shape) for x in tensors], dim)
+
+
+@rule("aten.constant_pad_nd.default")
+def _pad(b: Builder, x: Value, pad: Sequence[int], value: float = 0) -> Value:
+    """`pad` goes from the last axis to the first, low before high; negative widths cut."""
+    kind = TensorType.of(x)
+    widths = [(0, 0)] * (kind.rank - len(pad) // 2)
+    widths += [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
+    for axis, (low, high) in enumerate(widths):
+        x = cut(b, x, axis, max(0, -low), kind.shape[axis] - max(0, -high))
+    low, high = ([max(0, width[side]) for width in widths] for side in (0, 1))
+    if not any(low + high):
+        return x
+    number = float(value) if kind.is_float else int(value)
+    return b.emit("pad", x, low=low, high=high, value=number)
+
+
+@rule("aten.slice_scatter.default")
+def _slice_scatter(
+    b: Builder,
+    x: Value,
+    source: Value,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Value:
+    """What is left of the cut, the source, what is right of it."""
+    if step != 1:
+        raise NoRule(f"aten.slice_scatter with step {step}")
+    kind = TensorType.of(x)
+    axis = dim % kind.rank
+    low, high = _bounds(kind.shape[axis], start, end)
+    parts = [b.cast(source, kind.dtype)]
+    if low:
+        parts.insert(0, cut(b, x, axis, 0, low))
+    if high < kind.shape[axis]:
+        parts.append(cut(b, x, axis, high, kind.shape[axis]))
+    return _cat(b, parts, axis)
+
+
+@rule("aten.flip.default")
+def _flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
+    """Rows by a descending index, an axis at a time."""
+    for dim in dims:
+        kind = TensorType.of(x)
+        axis = dim % kind.rank
+        extent = kind.shape[axis]
+        order = [axis, *(i for i in range(kind.rank) if i != axis)]
+        front = b.transpose(x, order)
+        table = b.reshape(front, (extent, kind.size // extent))
+        place = b.emit("iota", shape=(extent,), axis=0, dtype="i64")
+        rows = b.emit("gather", table, b.emit("sub", b.scalar(extent - 1, "i64"), place))
+        back = b.reshape(rows, TensorType.of(front).shape)
+        x = b.transpose(back, [order.index(i) for i in range(kind.rank)])
+    return x
+
+
+@rule(
+    "aten.full.default",
+    "aten.full_like.default",
+    "aten.new_full.default",
+    "aten.zeros.default",
+    "aten.zeros_like.default",
+    "aten.new_zeros.default",
+    "aten.ones.default",
+    "aten.ones_like.default",
+    "aten.new_ones.default",
+    "aten.scalar_tensor.default",
+    "aten.empty.memory_format",
+    "aten.empty_like.default",
+    "aten.new_empty.default",
+)
+def _full(b: Builder, *args: object, dtype: object = None) -> Value:
+    """Memory that torch leaves unset is zero here, so that runs repeat."""
+    name = b.node.target._opname
+    if "full" in name:
+        value = args[2] if name == "new_full" else args[1]
+    else:
+        value = args[0] if name == "scalar_tensor" else float("ones" in name)
+    return b.full(value, b.result.shape, b.result.dtype)
+
+
+@rule("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
+def _arange(b: Builder, *args: float, dtype: object = None) -> Value:
+    start, end, step = (0, *args, 1) if len(args) == 1 else (*args, 1)[:3]
+    kind = b.result
+    if kind.shape != (max(0, ceil((end - start) / step)),):
+        raise NoRule(f"an aten.arange of {kind.shape} from {start} to {end} by {step}")
+    line = b.emit("iota", shape=kind.shape, axis=0, dtype=kind.dtype)
+    scaled = line if step == 1 else b.emit("mul", line, b.scalar(step, kind.dtype))
+    return scaled if start == 0 else b.emit("add", scaled, b.scalar(start, kind.dtype))
+
+
+def triangle(b: Builder, shape: Sequence[int], diagonal: int) -> Value:
+    """Bools over the last two axes: column <= row + diagonal."""
+    places = tuple(shape[-2:])
+    row, column = (b.emit("iota", shape=places, axis=axis, dtype="i64") for axis in (0, 1))
+    return b.emit("le", column, b.emit("add", row, b.scalar(diagonal, "i64")))
+
+
+@rule("aten.tril.default")
+def _tril(b: Builder, x: Value, diagonal: int = 0) -> Value:
+    kind = TensorType.of(x)
+    return b.emit("select", triangle(b, kind.shape, diagonal), x, b.scalar(0, kind.dtype))
+
+
+@rule("aten.triu.default")
+def _triu(b: Builder, x: Value, diagonal: int = 0) -> Value:
+    kind = TensorType.of(x)
+    below = triangle(b, kind.shape, diagonal - 1)
+    return b.emit("select", below, b.scalar(0, kind.dtype), x)

@@ -1,0 +1,140 @@
+"""The plan stage: kernels that write into the buffers they are given, in the order of the plan.
+
+Buffers are views of the arguments and of one arena, so a plan that lets two live values share bytes
+gives wrong numbers here as it would on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mlir import ir
+
+from .errors import DialectError
+from .interpret import call, check_inputs
+from .interpret_body import constant_tensor
+from .mlir import TensorType, functions, layer_of
+
+Tensor = torch.Tensor
+# What memory nobody wrote holds: as float32 or float64 it is a NaN.
+UNSET_BYTE = 0xFF
+
+
+def run_plan(module: ir.Module, inputs: Sequence[Tensor], exact: bool) -> list[Tensor]:
+    """The results of a plan's `main`: donated arguments' new values and outputs, in result order.
+
+    Raises:
+        DialectError: inputs of other types, or an op that has no place in a plan.
+    """
+    kernels, plan = _submodule(module, "kernels"), _submodule(module, "plan")
+    main = plan["main"]
+    arguments = list(main.arguments)
+    attributes = [ir.DictAttr(item) for item in main.arg_attrs]
+    named = [i for i, item in enumerate(attributes) if "keras.name" in item]
+    check_inputs([TensorType.of(arguments[i]) for i in named], inputs)
+    values: dict[ir.Value, Tensor] = {
+        argument: _unset(TensorType.of(argument)) for argument in arguments
+    }
+    for i, tensor in zip(named, inputs, strict=True):
+        values[arguments[i]] = tensor.clone(memory_format=torch.contiguous_format)
+    for view in main.regions[0].blocks[0].operations:
+        op = view.operation
+        if op.name == "func.call":
+            _call(op, [values[value] for value in op.operands], plan, kernels, exact)
+        elif op.name != "func.return":
+            made = _evaluate(op, [values[value] for value in op.operands])
+            if made is not None:
+                values[op.results[0]] = made
+    outputs = [i for i in range(len(arguments) - 1) if i not in named]
+    return _results(attributes, [values[item] for item in arguments], outputs)
+
+
+def _results(
+    attributes: Sequence[ir.DictAttr], values: Sequence[Tensor], outputs: Sequence[int]
+) -> list[Tensor]:
+    """Donated arguments stand at the result they name; the outputs fill the other places."""
+    donated = {
+        ir.IntegerAttr(item["keras.donated"]).value: i
+        for i, item in enumerate(attributes)
+        if "keras.donated" in item
+    }
+    rest = iter(outputs)
+    count = len(donated) + len(outputs)
+    return [values[donated[k] if k in donated else next(rest)] for k in range(count)]
+
+
+def _submodule(module: ir.Module, name: str) -> dict[str, ir.OpView]:
+    for op in module.body.operations:
+        named = op.operation.attributes
+        if op.operation.name == "builtin.module" and ir.StringAttr(named["sym_name"]).value == name:
+            return functions(op)
+    raise DialectError(f"a plan holds a module @{name}, this one does not")
+
+
+def _unset(kind: TensorType) -> Tensor:
+    return (
+        torch.full((kind.nbytes,), UNSET_BYTE, dtype=torch.uint8)
+        .view(kind.torch_dtype)
+        .reshape(kind.shape)
+    )
+
+
+def _call(
+    op: ir.Operation,
+    buffers: Sequence[Tensor],
+    plan: dict[str, ir.OpView],
+    kernels: dict[str, ir.OpView],
+    exact: bool,
+) -> None:
+    """Runs a kernel (or an extern) on its inputs and stores its results into the last buffers."""
+    name = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
+    count = ir.IntegerAttr(plan[name].operation.attributes["keras.outputs"]).value
+    inputs, outputs = buffers[: len(buffers) - count], buffers[len(buffers) - count :]
+    known = kernels if name in kernels else plan
+    for target, value in zip(outputs, call(known, name, inputs, exact), strict=True):
+        target.copy_(value)
+
+
+def _evaluate(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor | None:
+    if op.name not in OPS:
+        raise DialectError(f"{op.name} has no place in a plan (layer {layer_of(op) or '?'})")
+    return OPS[op.name](op, operands)
+
+
+def _view(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
+    arena, offset = operands[:2]
+    kind = TensorType.of(op.results[0])
+    start = int(offset)
+    if start + kind.nbytes > arena.numel():
+        raise DialectError(f"{kind} at byte {start} does not fit an arena of {arena.numel()} bytes")
+    window = arena.view(torch.uint8)[start : start + kind.nbytes]
+    return window.view(kind.torch_dtype).view(kind.shape)
+
+
+def _reshaped(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
+    return operands[0].view(TensorType.of(op.results[0]).shape)
+
+
+def _reinterpreted(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
+    offsets, sizes, strides = (
+        list(ir.DenseI64ArrayAttr(op.attributes[f"static_{name}"]))
+        for name in ("offsets", "sizes", "strides")
+    )
+    base = operands[0].storage_offset()
+    return operands[0].as_strided(sizes, strides, base + offsets[0])
+
+
+def _copy(op: ir.Operation, operands: Sequence[Tensor]) -> None:
+    operands[1].copy_(operands[0])
+
+
+OPS: dict[str, Callable[[ir.Operation, Sequence[Tensor]], Tensor | None]] = {
+    "arith.constant": lambda op, operands: constant_tensor(op.attributes["value"]),
+    "memref.view": _view,
+    "memref.collapse_shape": _reshaped,
+    "memref.expand_shape": _reshaped,
+    "memref.cast": lambda op, operands: operands[0],
+    "memref.reinterpret_cast": _reinterpreted,
+    "memref.copy": _copy,
+}
