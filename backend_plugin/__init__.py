@@ -2,10 +2,24 @@
 
 Importing this package only makes ``KERAS_BACKEND=triton`` work, in case Python started without
 reading ``.pth`` files (``python -S``, an install on ``PYTHONPATH``); import it before Keras then.
+``explain`` and ``stats`` are loaded when they are first asked for.
 """
+
+from typing import Any
 
 import triton_keras_loader
 
 __version__ = "0.1.0"
 
 triton_keras_loader.install()
+
+
+_LAZY = {"explain": "explanation", "stats": "journal"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,9 +11,7 @@ if "keras.src.backend.config" not in sys.modules:
     raise ImportError("keras_triton.src is loaded by Keras: run `import keras` first.")
 
 from keras.src.backend.common.name_scope import name_scope
-
-from . import ops, random, rnn
-from .ops.core import (
+from keras.src.backend.torch.core import (
     IS_THREAD_SAFE,
     SUPPORTS_COMPLEX_DTYPES,
     SUPPORTS_RAGGED_TENSORS,
@@ -21,6 +19,8 @@ from .ops.core import (
     compute_output_spec,
     device_scope,
 )
+
+from . import ops, random, rnn
 from .variable import Variable
 
 SUPPORTS_GRADIENT = True

@@ -1,0 +1,37 @@
+# The environment all targets run in; `make test VENV=path` takes another.
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install test lint types check format digits
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+test: install
+	$(PY) -m pytest
+
+lint: install
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+# mypy knows no package whose folder has another name, so it reads the built tree.
+types: install
+	rm -rf build/types
+	$(PY) setup.py --quiet build --build-base build/base --build-lib build/types
+	cd build/types && $(abspath $(PY)) -m mypy --config-file ../../pyproject.toml \
+		-p keras_triton -m triton_keras_loader
+
+check: lint types test
+
+format: install
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+digits: install
+	KERAS_BACKEND=triton $(PY) examples/digits.py
