@@ -138,7 +138,9 @@ class BoundProgram:
         position = {id(spec.variable): i for i, spec in enumerate(states)}
         self._program = program
         self._variables: list[Variable] = [spec.variable for spec in states]
-        self._trainable = [variable._trainable for variable in self._variables]
+        # Layers too: a frozen BatchNormalization computes differently, with or without variables.
+        self._flagged = [*self._variables, *model._flatten_layers()]
+        self._trainable = [owner._trainable for owner in self._flagged]
         self._optimizer = model.optimizer if model.compiled else None
         self._constants = [spec.tensor for spec in captured.inputs if spec.kind == "constant"]
         self._result: ResultTree = captured.result
@@ -150,7 +152,7 @@ class BoundProgram:
         """Whether the program still is what the model would capture."""
         optimizer = model.optimizer if model.compiled else None
         return optimizer is self._optimizer and self._trainable == [
-            variable._trainable for variable in self._variables
+            owner._trainable for owner in self._flagged
         ]
 
     def __call__(self, tensors: list[torch.Tensor]) -> Any:

@@ -154,6 +154,19 @@ def test_trainable_change_captures_anew():
         np.testing.assert_array_equal(one, other)
 
 
+def test_frozen_layer_without_trainable_variables_captures_anew():
+    layer = layers.BatchNormalization(center=False, scale=False)
+    model = keras.Sequential([keras.Input((6,)), layer, layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = samples(8)
+    model.train_on_batch(x, y)
+    layer.trainable = False
+    moving_mean = layer.moving_mean.numpy().copy()
+    model.train_on_batch(x, y)
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), moving_mean)
+    assert counts(model.train_function) == (2, 2, 0)
+
+
 def test_recompiled_model_uses_its_new_optimizer():
     model = classifier()
     x, y = samples(8)
