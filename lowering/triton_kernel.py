@@ -1,0 +1,187 @@
+"""What the Triton emitter makes: source text and launches, as plain data; and their loading."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from keras_triton.kernels import spec
+from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, execute
+from keras_triton.kernels.problem import Problem, TensorSpec
+
+from .errors import EmitError
+from .triton_tables import InstanceTable, Tables
+
+
+@dataclass(frozen=True)
+class GeneratedLaunch:
+    """A launch of a function of the source, by name; else as kernels.launch.Launch."""
+
+    function: str
+    pointers: Mapping[str, str]
+    constexprs: Mapping[str, Any]
+    grid: tuple[int, int, int]
+    num_warps: int = 4
+    num_stages: int = 3
+
+
+@dataclass(frozen=True)
+class TemplateUse:
+    """A hand-written template under a generated epilogue.
+
+    Attributes:
+        template: its name in the registry of kernels.
+        problem: its operands and attributes.
+        config: its tuning configuration, as a record of its space.
+        epilogue: the name of the epilogue function in the source, "" for none.
+        outputs, extras: how many tensors the epilogue stores, and how many more it reads.
+    """
+
+    template: str
+    problem: Problem
+    config: Mapping[str, Any]
+    epilogue: str = ""
+    outputs: int = 1
+    extras: int = 0
+
+
+@dataclass(frozen=True)
+class GeneratedKernel:
+    """One kernel, before Triton sees it.
+
+    Attributes:
+        name: the kernel function's name.
+        source: text of the Python module with its @triton.jit functions.
+        inputs, outputs: buffer names, in the order of arguments and results.
+        tensors: shape and dtype of each of those buffers.
+        launches: of functions of the source, in order; none for a template.
+        scratch: temporary buffers.
+        template: for a template, which and how.
+        table: for a "multi" kernel, its instances.
+        config: the configuration the kernel was made for.
+        aliases: further names that launches have for inputs.
+    """
+
+    name: str
+    source: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: Mapping[str, TensorSpec]
+    config: Mapping[str, Any]
+    launches: tuple[GeneratedLaunch, ...] = ()
+    scratch: Mapping[str, TensorSpec] = field(default_factory=dict)
+    template: TemplateUse | None = None
+    table: InstanceTable | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that identify the source."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:12]
+
+
+class LoadedKernel:
+    """A generated kernel whose functions exist: it runs, is interpreted, or compiled offline.
+
+    Attributes:
+        generated: what it was loaded from.
+        program: its launches, as every kernel's.
+    """
+
+    def __init__(self, generated: GeneratedKernel, program: Program) -> None:
+        self.generated, self.program = generated, program
+        self._tables = Tables(generated.table) if generated.table else None
+
+    def run(self, tensors: Sequence[torch.Tensor], *, interpret: bool) -> None:
+        """Runs on contiguous `tensors`, inputs then outputs; the outputs are written.
+
+        `interpret` runs in this process on CPU tensors; else they are CUDA tensors and the launches
+        go to the current stream.
+
+        Raises:
+            EmitError: not as many tensors as the kernel has inputs and outputs.
+        """
+        names = (*self.generated.inputs, *self.generated.outputs)
+        if len(tensors) != len(names):
+            raise EmitError(
+                f"{self.generated.name} takes {len(self.generated.inputs)} inputs and "
+                f"{len(self.generated.outputs)} outputs, not {len(tensors)} tensors"
+            )
+        execute(self.program, self.buffers(tensors), interpret=interpret)
+
+    def buffers(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The buffers that the launches name: the tensors, or for "multi" the tables of them.
+
+        The tables of the last tensors are kept, so unchanged addresses cost no copy to the device.
+        """
+        if self._tables is not None:
+            return self._tables.buffers(tensors)
+        names = (*self.generated.inputs, *self.generated.outputs)
+        found = dict(zip(names, tensors, strict=True))
+        return found | {alias: found[name] for alias, name in self.generated.aliases.items()}
+
+    def dtypes(self) -> dict[str, str]:
+        """Buffer name -> dtype name of everything the launches name, for an offline compilation."""
+        if self.generated.table is not None:
+            return self.generated.table.dtypes()
+        tensors = {**self.generated.tensors, **self.program.scratch}
+        return {name: tensor.dtype for name, tensor in tensors.items()}
+
+
+def load(generated: GeneratedKernel, directory: Path | str) -> LoadedKernel:
+    """Writes the source below `directory` (Triton reads it from disk) and makes it runnable."""
+    module = _import(generated, Path(directory)) if generated.source else None
+    if generated.template is None:
+        launches = tuple(_launch(module, launch) for launch in generated.launches)
+        return LoadedKernel(generated, Program(launches, generated.scratch))
+    use = generated.template
+    epilogue = STORE
+    if use.epilogue:
+        epilogue = Epilogue(getattr(module, use.epilogue), use.outputs, use.extras)
+    template = spec.get(use.template)
+    program = template.program(use.problem, template.space.parse(use.config), epilogue)
+    scratch = {**program.scratch, **generated.scratch}
+    return LoadedKernel(generated, replace(program, scratch=scratch))
+
+
+def _launch(module: ModuleType | None, launch: GeneratedLaunch) -> Launch:
+    return Launch(
+        kernel=getattr(module, launch.function),
+        pointers=launch.pointers,
+        constexprs=launch.constexprs,
+        grid=launch.grid,
+        num_warps=launch.num_warps,
+        num_stages=launch.num_stages,
+    )
+
+
+def _import(generated: GeneratedKernel, directory: Path) -> ModuleType:
+    """The source as a module; the same source is the same module."""
+    name = f"keras_triton_generated_{generated.name}_{generated.digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{generated.name}_{generated.digest}.py"
+    if not path.exists():
+        # Another process may load the same kernel: it must never read half a file.
+        descriptor, temporary = tempfile.mkstemp(suffix=".py", dir=directory)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(generated.source)
+        os.replace(temporary, path)
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise EmitError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    found.loader.exec_module(module)
+    return module

@@ -1,0 +1,82 @@
+"""The tables of a "multi" kernel: where its instances lie in memory, and which program does what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from keras_triton.kernels.problem import ceil_div
+
+
+@dataclass(frozen=True)
+class InstanceTable:
+    """The instances of a "multi" kernel.
+
+    Attributes:
+        sizes: elements of each instance.
+        arguments, results: tensors of one instance.
+        block: elements a program does.
+    """
+
+    sizes: tuple[int, ...]
+    arguments: int
+    results: int
+    block: int
+
+    @property
+    def blocks(self) -> int:
+        """Programs over all instances."""
+        return sum(ceil_div(size, self.block) for size in self.sizes)
+
+    def programs(self) -> tuple[list[int], list[int]]:
+        """For each program its instance, and the first element it does."""
+        owners = [i for i, size in enumerate(self.sizes) for _ in range(0, size, self.block)]
+        starts = [start for size in self.sizes for start in range(0, size, self.block)]
+        return owners, starts
+
+    def dtypes(self) -> dict[str, str]:
+        """Buffer name -> dtype name of the tables."""
+        return dict.fromkeys(("addresses", "owners", "starts", "sizes"), "int64")
+
+
+class Tables:
+    """The tables on a device: those of the sizes made once, the addresses when they change."""
+
+    def __init__(self, table: InstanceTable) -> None:
+        self.table = table
+        self._constants: dict[torch.device, dict[str, torch.Tensor]] = {}
+        self._addresses: tuple[int, ...] = ()
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def buffers(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The table buffers for `tensors`: the arguments instance-major, then the results."""
+        addresses = tuple(tensor.data_ptr() for tensor in tensors)
+        device = tensors[0].device
+        if addresses != self._addresses:
+            constants = self._constants_on(device)
+            rows = torch.tensor(self._rows(addresses), dtype=torch.int64)
+            self._buffers = {**constants, "addresses": rows.to(device)}
+            self._addresses = addresses
+        return self._buffers
+
+    def _rows(self, addresses: tuple[int, ...]) -> list[int]:
+        """Addresses instance after instance, each its arguments then its results."""
+        count, arguments, results = len(self.table.sizes), self.table.arguments, self.table.results
+        inputs, outputs = addresses[: count * arguments], addresses[count * arguments :]
+        rows: list[int] = []
+        for i in range(count):
+            rows += inputs[i * arguments : (i + 1) * arguments]
+            rows += outputs[i * results : (i + 1) * results]
+        return rows
+
+    def _constants_on(self, device: torch.device) -> dict[str, torch.Tensor]:
+        if device not in self._constants:
+            owners, starts = self.table.programs()
+            numbers = {"owners": owners, "starts": starts, "sizes": list(self.table.sizes)}
+            self._constants[device] = {
+                name: torch.tensor(values, dtype=torch.int64, device=device)
+                for name, values in numbers.items()
+            }
+        return self._constants[device]
