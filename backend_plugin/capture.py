@@ -6,13 +6,16 @@ Shapes and dtypes are static: one capture per input signature.
 """
 
 import dataclasses
+import random
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import optree
 import torch
 from keras.src.backend.common.variables import initialize_all_variables
+from torch._higher_order_ops import effects
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import (
     FunctionalTensor,
@@ -36,7 +39,7 @@ from .graph_cleanup import (
     lift_constants,
     remove_copies,
 )
-from .provenance import LAYER, LayerTrack, track_layers
+from .provenance import LAYER, LayerTrack, patched, track_layers
 from .state import CaptureScope, Variable, traced_state
 
 # Capturing patches class attributes of Keras, so one capture runs at a time.
@@ -153,10 +156,14 @@ class _Capture:
 
     def run(self) -> Captured:
         # Lazy: a graph module compiles its Python code twice otherwise, a tenth of the capture.
+        before = _host_random_state()
         with self.fake_mode, _use_lazy_graph_module(True):
             fakes = [_empty_like(self.leaves[i]) for i in self.positions]
             with torch.autograd.set_multithreading_enabled(False):
                 module = make_fx(self._step, decomposition_table=decomposition_table())(*fakes)
+        if _host_random_state() != before:
+            reason = "numbers from Python's or NumPy's random module would be frozen into the graph"
+            raise CaptureError(self.name, ROOT_LAYER, reason)
         for node in module.graph.nodes:
             node.meta.setdefault(LAYER, ROOT_LAYER)
         return self._finish(module)
@@ -164,7 +171,7 @@ class _Capture:
     def _step(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """What is traced: plain tensors in; the result's tensors and every variable's value out."""
         self.track.watch(get_proxy_mode().tracer.graph)
-        with FunctionalTensorMode():
+        with FunctionalTensorMode(), patched(effects, "has_effects", _without_linalg_checks):
             leaves = list(self.leaves)
             for position, tensor in zip(self.positions, tensors, strict=True):
                 leaves[position] = FunctionalTensor.to_functional(tensor)
@@ -272,6 +279,20 @@ class _Capture:
             else:
                 inputs.append(InputSpec("data", next(names)))
         return tuple(inputs)
+
+
+def _host_random_state() -> tuple[Any, ...]:
+    numpy_state = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), numpy_state["pos"], numpy_state["key"].tobytes()
+
+
+def _without_linalg_checks(has_effects: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    # The check that a matrix was regular is the one effect a step may have. A functional graph
+    # drops it: a singular matrix gives what the decomposition gives, NaN or infinity, not an error.
+    def check(op: Any) -> bool:
+        return op is not torch.ops.aten._linalg_check_errors.default and has_effects(op)
+
+    return check
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:

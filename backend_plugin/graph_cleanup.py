@@ -100,10 +100,11 @@ def lift_constants(module: torch.fx.GraphModule) -> list[tuple[torch.fx.Node, to
 def remove_copies(graph: torch.fx.Graph) -> None:
     """Drop aliases and copies that change nothing, then dead code."""
     for node in list(graph.nodes):
-        if node.op != "call_function" or not _is_identity(node):
-            continue
-        node.replace_all_uses_with(node.args[0])
-        graph.erase_node(node)
+        if node.target is aten._linalg_check_errors.default:
+            graph.erase_node(node)
+        elif node.op == "call_function" and _is_identity(node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
     graph.eliminate_dead_code()
 
 

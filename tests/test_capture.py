@@ -128,7 +128,83 @@ def stateful_rnn() -> keras.Model:
     return model
 
 
+class Branches(layers.Layer):
+    """`cond` with an update in one branch, then `switch`."""
+
+    def build(self, input_shape) -> None:
+        self.taken = self.add_weight(shape=(), initializer="zeros", trainable=False, name="taken")
+
+    def call(self, x):
+        def double():
+            self.taken.assign_add(1.0)
+            return x * 2.0
+
+        x = ops.cond(ops.sum(x) + self.taken > 0.0, double, lambda: x - 1.0)
+        chosen = ops.cast(ops.sum(x) > 0.0, "int32")
+        return ops.switch(chosen, [lambda x: x * 0.5, lambda x: -x], x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def branches() -> keras.Model:
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(8), Branches(), layers.Dense(5)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def torch_module() -> keras.Model:
+    linear = keras.layers.TorchModuleWrapper(torch.nn.Linear(12, 5), output_shape=(None, 5))
+    model = keras.Sequential([keras.Input((12,)), linear])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+class Adversaries(keras.Model):
+    """Two backward passes in one step; the gradients of one must not reach the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = keras.Sequential([keras.Input((4,)), layers.Dense(12)])
+        self.judge = keras.Sequential([keras.Input((12,)), layers.Dense(1)])
+        self.seed = keras.random.SeedGenerator(1)
+        self.judge_optimizer = keras.optimizers.SGD(0.1)
+        self.judge_optimizer.build(self.judge.trainable_variables)
+        self.built = True
+
+    def train_step(self, data):
+        real, _ = data
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        noise = keras.random.normal((real.shape[0], 4), seed=self.seed)
+        ones, zeros = ops.ones((6, 1)), ops.zeros((6, 1))
+        self.zero_grad()
+        judged_fake = self.judge(self.generator(noise).detach())
+        judge_loss = loss(ones, self.judge(real)) + loss(zeros, judged_fake)
+        self.descend(judge_loss, self.judge.trainable_variables, self.judge_optimizer)
+        self.zero_grad()
+        generator_loss = loss(ones, self.judge(self.generator(noise)))
+        self.descend(generator_loss, self.generator.trainable_variables, self.optimizer)
+        return {"judge": judge_loss, "generator": generator_loss}
+
+    def descend(self, loss, variables, optimizer) -> None:
+        loss.backward()
+        with torch.no_grad():
+            optimizer.apply([v.value.grad for v in variables], variables)
+
+
+def adversaries() -> keras.Model:
+    model = Adversaries()
+    model.compile(keras.optimizers.SGD(0.1))
+    model.optimizer.build(model.generator.trainable_variables)
+    return model
+
+
 MODELS = (
+    branches,
+    torch_module,
+    adversaries,
     mlp,
     cnn,
     custom,
@@ -286,6 +362,25 @@ def test_results_without_tensors():
     assert result["a"] is None
     assert result["b"][0].tolist() == [1.0, 1.0]
     assert result["b"][1] == 3
+
+
+def test_unseeded_random_numbers_advance():
+    step = lambda x: x + keras.random.uniform((3,))  # noqa: E731
+    step(torch.zeros(3))  # Keras makes its global seed generator at the first use
+    captured = capture(step, (torch.zeros(3),), name="step")
+    first, second = (replay(captured, (torch.zeros(3),)) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_host_random_numbers_are_refused():
+    with pytest.raises(CaptureError, match="random module would be frozen"):
+        capture(lambda x: x * np.random.uniform(), (torch.zeros(3),), name="step")
+
+
+def test_matrix_inverse():
+    matrix = torch.eye(3) * 2.0
+    captured = capture(lambda x: ops.inv(x), (matrix,), name="step")
+    assert replay(captured, (matrix,)).tolist() == (torch.eye(3) / 2.0).tolist()
 
 
 class Chooses(layers.Layer):
