@@ -12,11 +12,11 @@ from mlir import ir
 from mlir.dialects import func
 
 from . import dialect
+from .build import OpBuilder, Value
 from .errors import DialectError, ImportGraphError
 from .extern import ATTRIBUTE, DROPPED, Extern, encode_args, target_name
 from .mlir import DTYPE_NAMES, TensorType, context
 
-Value = ir.Value
 Results = Value | Sequence[Value | None]
 LAYER = "keras_layer"
 
@@ -53,13 +53,13 @@ def rule(*targets: str) -> Callable[[Callable[..., Results]], Callable[..., Resu
     return register
 
 
-class Builder:
+class Builder(OpBuilder):
     """What a rule builds with: one node's expected results, and `keras` ops at the node's layer."""
 
     def __init__(self, node: torch.fx.Node, sources: Mapping[Value, Any]) -> None:
         self.node = node
         self.layer: str = node.meta.get(LAYER, "")
-        self.location = location(self.layer)
+        super().__init__(location(self.layer))
         self.sources = sources
 
     @property
@@ -72,47 +72,9 @@ class Builder:
         """The types of all results, None for an absent one."""
         return [None if fake is None else TensorType.of_torch(fake) for fake in _fakes(self.node)]
 
-    def emit(self, name: str, *operands: Value, **attributes: Any) -> Value:
-        """Builds `keras.<name>` and returns its first result."""
-        return self.emit_all(name, *operands, **attributes)[0]
-
-    def emit_all(self, name: str, *operands: Value, **attributes: Any) -> list[Value]:
-        """Builds `keras.<name>` and returns its results."""
-        return dialect.build(name, operands, attributes, loc=self.location)
-
-    def full(self, value: float, shape: Sequence[int], dtype: str) -> Value:
-        """A tensor of one value, rounded as `dtype` rounds it."""
-        number = float(value) if dtype.startswith(("f", "b")) else int(value)
-        return self.emit("full", value=number, shape=tuple(shape), dtype=dtype)
-
-    def scalar(self, value: float, dtype: str) -> Value:
-        """`full` of rank 0."""
-        return self.full(value, (), dtype)
-
-    def tensor(self, operand: Value | float, dtype: str) -> Value:
-        """A tensor or Python number as a tensor of `dtype`."""
-        if isinstance(operand, Value):
-            return self.cast(operand, dtype)
-        return self.scalar(operand, dtype)
-
-    def cast(self, x: Value, dtype: str) -> Value:
-        """x itself if it has `dtype` already."""
-        return x if TensorType.of(x).dtype == dtype else self.emit("cast", x, dtype=dtype)
-
-    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
-        """x itself if it has `shape` already."""
-        same = TensorType.of(x).shape == tuple(shape)
-        return x if same else self.emit("reshape", x, shape=tuple(shape))
-
-    def broadcast(self, x: Value, shape: Sequence[int]) -> Value:
-        """x itself if it has `shape` already."""
-        same = TensorType.of(x).shape == tuple(shape)
-        return x if same else self.emit("broadcast_to", x, shape=tuple(shape))
-
-    def transpose(self, x: Value, permutation: Sequence[int]) -> Value:
-        """x itself for the identity."""
-        same = tuple(permutation) == tuple(range(TensorType.of(x).rank))
-        return x if same else self.emit("transpose", x, permutation=tuple(permutation))
+    def used(self, index: int) -> bool:
+        """Whether the graph reads result `index` of several."""
+        return index in _used(self.node)
 
     def common_dtype(self, *operands: Value | float) -> str:
         """The element type torch computes in when these meet."""
@@ -138,6 +100,13 @@ def _fakes(node: torch.fx.Node) -> list[torch.Tensor | None]:
     fake = node.meta.get("val")
     fakes = fake if isinstance(fake, list | tuple) else [fake]
     return [item if isinstance(item, torch.Tensor) else None for item in fakes]
+
+
+def _used(node: torch.fx.Node) -> set[int]:
+    """Which of a node's results the graph reads."""
+    if isinstance(node.meta.get("val"), torch.Tensor):
+        return {0}
+    return {user.args[1] for user in node.users if user.target is operator.getitem}
 
 
 def import_graph(
@@ -226,8 +195,9 @@ class _Importer:
         name = target_name(node.target)
         if name not in RULES:
             raise NoRule(f"no dialect op for {name}")
+        results = [kind for i, kind in enumerate(types) if i in _used(node)]
         operands = [kind for source in node.all_input_nodes for kind in self._types(source)]
-        if any(kind is not None and kind.size == 0 for kind in (*types, *operands)):
+        if any(kind is not None and kind.size == 0 for kind in (*results, *operands)):
             raise NoRule(f"{name} on a tensor of no elements")
         args = torch.fx.map_arg(node.args, self.values.__getitem__)
         kwargs = torch.fx.map_arg(node.kwargs, self.values.__getitem__)

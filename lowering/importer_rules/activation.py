@@ -9,22 +9,9 @@ import math
 from collections.abc import Callable
 from functools import wraps
 
+from ..build import Algebra, compute_dtype
 from ..importer import Builder, Value, rule
 from ..mlir import TensorType
-
-
-class Algebra:
-    """Float arithmetic in one dtype, so that formulas read as such."""
-
-    def __init__(self, b: Builder, dtype: str) -> None:
-        self.b, self.dtype = b, dtype
-
-    def __getattr__(self, name: str) -> Callable[..., Value]:
-        """The op `name`, Python numbers as operands allowed."""
-        return lambda *operands: self.b.emit(
-            name,
-            *(x if isinstance(x, Value) else self.b.scalar(x, self.dtype) for x in operands),
-        )
 
 
 def formula(*targets: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
@@ -33,7 +20,7 @@ def formula(*targets: str) -> Callable[[Callable[..., Value]], Callable[..., Val
     def register(function: Callable[..., Value]) -> Callable[..., Value]:
         @wraps(function)
         def written(b: Builder, *args: object, **kwargs: object) -> Value:
-            dtype = "f64" if b.result.dtype == "f64" else "f32"
+            dtype = compute_dtype(b.result.dtype)
             cast = [_cast_float(b, arg, dtype) for arg in args]
             return b.cast(function(Algebra(b, dtype), *cast, **kwargs), b.result.dtype)
 

@@ -107,7 +107,7 @@ def _attention_grad(
     causal: bool,
     *options: object,
 ) -> list[Value | None]:
-    if len(b.results) > 3 and b.results[3] is not None and b.results[3].size:
+    if b.used(3):
         raise NoRule("no dialect op for the gradient of attention by its bias")
     bias = _no_bias(b, q) if bias is None else _rank4(b, bias)
     grads = b.emit_all(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import prod
 
+from ..build import compute_dtype
 from ..importer import Builder, NoRule, Value, rule
 from ..mlir import TensorType
 
@@ -98,7 +99,7 @@ for _name in ("any", "all"):
 def mean(b: Builder, x: Value, axes: Sequence[int], keepdim: bool) -> Value:
     """The sum over `axes` divided by how many elements it sums; half types sum in float32."""
     kind = TensorType.of(x)
-    wide = "f64" if kind.dtype == "f64" else "f32"
+    wide = compute_dtype(kind.dtype)
     total = reduce(b, "sum", b.cast(x, wide), axes, keepdim)
     count = prod(kind.shape[axis] for axis in axes)
     return b.cast(b.emit("div", total, b.scalar(count, wide)), kind.dtype)
@@ -116,7 +117,7 @@ def _var_mean(
 ) -> tuple[Value, Value]:
     """Variance and mean in two passes, so that no large squares cancel."""
     kind = TensorType.of(x)
-    wide = "f64" if kind.dtype == "f64" else "f32"
+    wide = compute_dtype(kind.dtype)
     axes = axes_of(x, dim)
     centre = mean(b, b.cast(x, wide), axes, keepdim=True)
     off = b.emit("sub", b.cast(x, wide), centre)

@@ -1,0 +1,100 @@
+"""canonicalize-keras: one spelling for what means the same, and nothing that nobody reads.
+
+MLIR's own cse and canonicalize leave ops defined through IRDL alone, since those carry no traits;
+so this pass does both for the `keras` dialect, whose ops are all pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mlir import ir
+
+from .. import dialect
+from ..build import OpBuilder, Value
+from ..extern import Extern
+from ..keras_rewrites import simplify
+from ..mlir import context, functions, parse, text
+from .base import Pass
+
+
+@dataclass(frozen=True)
+class CanonicalizeKeras(Pass):
+    """Simplifies ops, merges equal ones (the first one's layer stays), and drops the unread."""
+
+    name: ClassVar[str] = "canonicalize-keras"
+    takes: ClassVar[str] = "keras"
+    gives: ClassVar[str] = "keras"
+
+    def run(self, module: ir.Module) -> ir.Module:
+        self.check_stage(module)
+        with context(), ir.Location.unknown():
+            copied = parse(text(module))
+            main = functions(copied)["main"]
+            _Rewriter().rewrite(main)
+            _drop_unread(main)
+            _drop_uncalled(copied, main)
+        return copied
+
+
+class _Rewriter(OpBuilder):
+    """Simplifies each op and merges it with an equal earlier one; so too the ops it builds itself.
+
+    All ops stand in one block and new ones come before the op at hand, so what was seen dominates.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(ir.Location.unknown())
+        self.seen: dict[tuple, ir.Operation] = {}
+
+    def rewrite(self, main: ir.OpView) -> None:
+        for view in list(main.regions[0].blocks[0].operations):
+            if view.operation.name.startswith("keras."):
+                self.location = view.operation.location
+                with ir.InsertionPoint(view.operation):
+                    self.settle(view.operation)
+
+    def emit_all(self, name: str, *operands: Value, **attributes: Any) -> list[Value]:
+        made = super().emit_all(name, *operands, **attributes)
+        return self.settle(made[0].owner.operation)
+
+    def settle(self, op: ir.Operation) -> list[Value]:
+        """The values that stand for the op's results from here on."""
+        simpler = simplify(op, self)
+        if simpler is not None:
+            values = [simpler]
+        else:
+            first = self.seen.setdefault(_key(op), op)
+            values = list(first.results)
+            if first == op:
+                return values
+        for old, new in zip(op.results, values, strict=True):
+            old.replace_all_uses_with(new)
+        op.erase()
+        return values
+
+
+def _key(op: ir.Operation) -> tuple:
+    """Equal for ops that compute the same; a random op's numbers follow from its key alone."""
+    attributes = tuple((name, str(op.attributes[name])) for name in op.attributes)
+    return op.name, tuple(op.operands), attributes, tuple(str(x.type) for x in op.results)
+
+
+def _drop_unread(main: ir.OpView) -> None:
+    for view in reversed(list(main.regions[0].blocks[0].operations)):
+        op = view.operation
+        pure = op.name.startswith("keras.") or (op.name == "func.call" and len(op.results) > 0)
+        if pure and not any(list(result.uses) for result in op.results):
+            op.erase()
+
+
+def _drop_uncalled(module: ir.Module, main: ir.OpView) -> None:
+    called = {
+        ir.FlatSymbolRefAttr(op.attributes["callee"]).value
+        for op in dialect.walk(main.operation)
+        if op.name == "func.call"
+    }
+    for name, function in functions(module).items():
+        if Extern.of(function) is not None and name not in called:
+            function.operation.erase()
