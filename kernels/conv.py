@@ -20,6 +20,7 @@ from .gemm import (
     gemm_program,
     gemm_space,
     grouped_tile,
+    max_registers,
     tile_constexprs,
     unsupported_dtype,
 )
@@ -168,14 +169,17 @@ class Geometry:
 def conv_plan(
     kernel: triton.JITFunction,
     pointers: tuple[str, str],
-    geometry: Geometry,
+    constexprs: dict[str, int],
     size: GemmSize,
     result: tuple[int, int],
     problem: Problem,
     config: GemmConfig,
     epilogue: Epilogue,
 ) -> Program:
-    """The launches of one of the three convolution kernels, whose result is a matrix."""
+    """The launches of one of the three convolution kernels, whose result is a [rows, cols] matrix.
+
+    ``constexprs`` are the sizes of the convolution.
+    """
     rows, cols = result
 
     def launch(stage: Epilogue, split: int) -> Launch:
@@ -184,13 +188,14 @@ def conv_plan(
             kernel=kernel,
             pointers={pointers[0]: pointers[0], pointers[1]: pointers[1], **stage.pointers},
             constexprs={
-                **geometry.constexprs(),
+                **constexprs,
                 "INDEX": tl.int64 if wide(*problem.operands, partials) else tl.int32,
                 **tile_constexprs(config, problem, stage, split),
             },
             grid=gemm_grid(size, config, split),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
+            max_registers=max_registers(config, problem),
         )
 
     return gemm_program(launch, rows, cols, config, epilogue)
@@ -233,10 +238,10 @@ def _infer(problem: Problem) -> tuple[TensorSpec, ...]:
 def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
     g = _geometry(problem)
     n, oh, ow, f = g.y
-    result = (n * oh * ow, f)
-    return conv_plan(
-        conv2d_kernel, ("x", "w"), g, _size(problem), result, problem, config, epilogue
-    )
+    result, constexprs = (n * oh * ow, f), g.constexprs()
+    size = _size(problem)
+    kernel = conv2d_kernel
+    return conv_plan(kernel, ("x", "w"), constexprs, size, result, problem, config, epilogue)
 
 
 def _work(problem: Problem) -> Work:

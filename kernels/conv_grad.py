@@ -13,7 +13,7 @@ import triton.language as tl
 from .conv import GEOMETRIES, Geometry, attributes, conv2d_reference, conv_plan
 from .gemm import GemmConfig, GemmSize, gemm_space, grouped_tile, unsupported_dtype
 from .launch import Epilogue, Program
-from .problem import Problem, TensorSpec, Work
+from .problem import Problem, TensorSpec, Work, ceil_div
 from .spec import KernelSpec, register
 
 
@@ -39,6 +39,8 @@ def conv2d_input_grad_kernel(
     DILATE_H: tl.constexpr,
     DILATE_W: tl.constexpr,
     GROUPS: tl.constexpr,
+    PHASE_H: tl.constexpr,
+    PHASE_W: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -48,49 +50,72 @@ def conv2d_input_grad_kernel(
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ):
-    """One tile of [N * H * W, C / GROUPS]; the reduction runs over filter taps and filters."""
-    M: tl.constexpr = N * H * W
+    """One tile of the image gradient, for one channel group and one stride phase.
+
+    A strided convolution meets image row h only with the filter rows kh = (h + pad) mod stride, so
+    the images are cut in PHASE_H * PHASE_W interleaved grids, each with its own taps; the matrix
+    is [N * ceil(H / PHASE_H) * ceil(W / PHASE_W), C / GROUPS] and the reduction runs over those
+    taps and the filters.
+    """
+    HEIGHT: tl.constexpr = (H + PHASE_H - 1) // PHASE_H
+    WIDTH: tl.constexpr = (W + PHASE_W - 1) // PHASE_W
+    M: tl.constexpr = N * HEIGHT * WIDTH
     CG: tl.constexpr = C // GROUPS
     FG: tl.constexpr = F // GROUPS
-    K: tl.constexpr = KH * KW * FG
     tile_m, tile_n = grouped_tile(tl.program_id(0), M, CG, BLOCK_M, BLOCK_N, GROUP_M)
-    group = tl.program_id(1).to(INDEX)
+    phase_w = tl.program_id(1) % PHASE_W
+    phase_h = tl.program_id(1) // PHASE_W % PHASE_H
+    group = (tl.program_id(1) // (PHASE_W * PHASE_H)).to(INDEX)
     share = tl.program_id(2).to(INDEX)
     m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(INDEX)[:, None]
     n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)[None, :]
     lane = tl.arange(0, BLOCK_K).to(INDEX)
-    image = m // (H * W)
-    row = m // W % H + PAD_TOP
-    col = m % W + PAD_LEFT
+    image = m // (HEIGHT * WIDTH)
+    row = m // WIDTH % HEIGHT * PHASE_H + phase_h
+    col = m % WIDTH * PHASE_W + phase_w
+    present = (m < M) & (row < H) & (col < W)
+    first_h = (phase_h + PAD_TOP) % PHASE_H
+    first_w = (phase_w + PAD_LEFT) % PHASE_W
+    taps_h = (KH - first_h + PHASE_H - 1) // PHASE_H
+    taps_w = (KW - first_w + PHASE_W - 1) // PHASE_W
 
-    steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
+    depths = taps_h * taps_w * FG
+    steps = (depths + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in tl.range(0, steps):
-        depth = (share * steps + step) * BLOCK_K + lane
-        tap = depth // FG
-        filters = group * FG + depth % FG
-        # An image row touches output row (row - dy) / stride where that divides.
-        up = row - (tap // KW * DILATE_H)[None, :]
-        across = col - (tap % KW * DILATE_W)[None, :]
+        start = (share * steps + step) * BLOCK_K
+        depth = start + lane
+        if FG % BLOCK_K == 0:
+            # The whole step lies in one tap: scalar index arithmetic, contiguous filters.
+            tap = start // FG + tl.zeros((1,), dtype=INDEX)
+            filters = tl.multiple_of(start % FG, BLOCK_K) + lane
+        else:
+            tap = depth // FG
+            filters = depth % FG
+        kh = first_h + tap // taps_w * PHASE_H
+        kw = first_w + tap % taps_w * PHASE_W
+        up = row + PAD_TOP - (kh * DILATE_H)[None, :]
+        across = col + PAD_LEFT - (kw * DILATE_W)[None, :]
         oh = up // STRIDE_H
         ow = across // STRIDE_W
         met = (up >= 0) & (up % STRIDE_H == 0) & (oh < OH)
         met = met & (across >= 0) & (across % STRIDE_W == 0) & (ow < OW)
         upstream = tl.load(
-            g + ((image * OH + oh) * OW + ow) * F + filters[None, :],
-            mask=met & (m < M) & (depth[None, :] < K),
+            g + ((image * OH + oh) * OW + ow) * F + (group * FG + filters)[None, :],
+            mask=met & present & (depth[None, :] < depths),
             other=0.0,
         )
         weights = tl.load(
-            w + (tap[:, None] * CG + n) * F + filters[:, None],
-            mask=(depth[:, None] < K) & (n < CG),
+            w + ((kh * KW + kw)[:, None] * CG + n) * F + (group * FG + filters)[:, None],
+            mask=(depth[:, None] < depths) & (n < CG),
             other=0.0,
         )
         acc = tl.dot(upstream, weights, acc, input_precision=PRECISION)
 
+    rows = (image * H + row) * W + col
     cols = group * CG + n
-    offset = (share * M + m) * C + cols
-    EPILOGUE(acc, m, cols, offset, (m < M) & (n < CG), outs, extras)
+    offset = (share * (N * H * W) + rows) * C + cols
+    EPILOGUE(acc, rows, cols, offset, present & (n < CG), outs, extras)
 
 
 @triton.jit
@@ -189,11 +214,25 @@ def _kernel_geometry(problem: Problem) -> Geometry:
     return Geometry.of(problem.shape(1), problem.attrs["w_shape"], problem)  # type: ignore[arg-type]
 
 
+def _phases(geometry: Geometry) -> tuple[int, int]:
+    """How many interleaved grids the images are cut in: the strides, where filters are dense."""
+    pairs = zip(geometry.strides, geometry.dilations, strict=True)
+    height, width = (stride if dilation == 1 else 1 for stride, dilation in pairs)
+    return height, width
+
+
 def _input_size(problem: Problem) -> GemmSize:
     geometry = _input_geometry(problem)
+    high, across = _phases(geometry)
     n, h, w, _ = geometry.x
     kh, kw, c, f = geometry.filters
-    return GemmSize(n * h * w, c, kh * kw * (f // geometry.groups), geometry.groups)
+    taps = ceil_div(kh, high) * ceil_div(kw, across)
+    return GemmSize(
+        m=n * ceil_div(h, high) * ceil_div(w, across),
+        n=c,
+        k=taps * (f // geometry.groups),
+        batch=geometry.groups * high * across,
+    )
 
 
 def _kernel_size(problem: Problem) -> GemmSize:
@@ -207,16 +246,18 @@ def _plan_input(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Pro
     geometry = _input_geometry(problem)
     n, h, w, c = geometry.x
     size = _input_size(problem)
-    kernel = conv2d_input_grad_kernel
-    return conv_plan(kernel, ("g", "w"), geometry, size, (n * h * w, c), problem, config, epilogue)
+    high, across = _phases(geometry)
+    constexprs = {**geometry.constexprs(), "PHASE_H": high, "PHASE_W": across}
+    kernel, result = conv2d_input_grad_kernel, (n * h * w, c)
+    return conv_plan(kernel, ("g", "w"), constexprs, size, result, problem, config, epilogue)
 
 
 def _plan_kernel(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
     geometry = _kernel_geometry(problem)
     size = _kernel_size(problem)
     result = (size.m, geometry.filters[3])
-    kernel = conv2d_kernel_grad_kernel
-    return conv_plan(kernel, ("g", "x"), geometry, size, result, problem, config, epilogue)
+    kernel, constexprs = conv2d_kernel_grad_kernel, geometry.constexprs()
+    return conv_plan(kernel, ("g", "x"), constexprs, size, result, problem, config, epilogue)
 
 
 def _infer_input(problem: Problem) -> tuple[TensorSpec, ...]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Device:
     """What tuning constraints, first guesses and roofs need to know about one GPU.
 
-    ``capability`` is the compute capability as one number (90 = sm_90); ``shared_bytes`` is the most
-    dynamic shared memory one program may take; ``bandwidth`` is in bytes per second and
+    ``capability`` is the compute capability as one number (90 = sm_90); ``shared_bytes`` is the
+    most dynamic shared memory one program may take; ``bandwidth`` is in bytes per second and
     ``tensor_flops`` in dense bfloat16 operations per second, both from the vendor's data sheet.
     """
 

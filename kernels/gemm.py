@@ -101,6 +101,16 @@ def tile_constexprs(
     }
 
 
+def max_registers(config: GemmConfig, problem: Problem) -> int | None:
+    """A bound on registers for products without tensor cores, else None.
+
+    Left alone, ptxas spills some of them on sm_80 and sm_90 to fit a third program on an SM.
+    """
+    if not _is_vector(problem):
+        return None
+    return 128 if config.block_m * config.block_n <= 32 * 32 * config.num_warps else 255
+
+
 def gemm_space(size: Callable[[Problem], GemmSize], vector_results: int) -> Space:
     """The tuning space of a template whose problem is a product of the given size.
 
@@ -175,7 +185,9 @@ def _guess(
         split_k *= 2
     shrink(32)
     num_warps = 8 if block_m * block_n > 4 * 32 * results else 4
-    return GemmConfig(block_m, block_n, block_k, 8, split_k, num_warps, 3)
+    # A third stage only adds registers where arithmetic, not memory, is the limit.
+    num_stages = 2 if vector else 3
+    return GemmConfig(block_m, block_n, block_k, 8, split_k, num_warps, num_stages)
 
 
 def gemm_program(

@@ -9,8 +9,8 @@ Corrections over Triton 3.6's interpreter, each covered by a test:
 - bfloat16 values are held as uint16 words; ``tl.dot`` on them multiplied the words as integers,
 - float32 -> bfloat16 truncated, where every GPU rounds to nearest even,
 - scalars are arrays of one element, which NumPy >= 2.4 refuses to turn into a Python index,
-- helpers which see ``tl.core`` (all of ``tl.sum``, ``tl.max``...) left the language patched, so that
-  nothing could be compiled afterwards in the same process,
+- helpers which see ``tl.core`` (all of ``tl.sum``, ``tl.max``...) left the language patched, so
+  that nothing could be compiled afterwards in the same process,
 - ``libdevice`` functions were empty stubs that returned None.
 """
 
@@ -52,7 +52,7 @@ LIBDEVICE: dict[str, Callable[..., Any]] = {
 def interpreted(fn: JITFunction) -> Interpreted:
     """The interpreter's version of ``fn``: ``interpreted(fn)[grid](*args, **constexprs)``.
 
-    Tensors must be on the CPU (also inside tuples); launch options (``num_warps``, ...) are ignored.
+    Tensors must be on the CPU, also inside tuples; launch options (``num_warps``...) are ignored.
     """
     return Interpreted(fn)
 

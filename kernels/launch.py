@@ -31,9 +31,10 @@ def store(acc, rows, cols, offset, mask, outs, extras):
 class Epilogue:
     """What a template does with each tile of its result instead of storing it.
 
-    ``function(acc, rows, cols, offset, mask, outs, extras)`` stores to all ``outputs`` pointers;
-    ``acc`` has the accumulation type, ``rows`` is [R, 1], ``cols`` is [1, C], ``offset`` and ``mask``
-    are [R, C].  The result is seen as a row-major matrix; ``offset = rows * columns + cols``.
+    ``function(acc, rows, cols, offset, mask, outs, extras)`` stores to all ``outputs`` pointers.
+    The result is seen as a row-major matrix: ``acc`` is a tile of it in the accumulation type,
+    ``rows`` is [R, 1], ``cols`` is [1, C], ``offset = rows * columns + cols`` and ``mask`` are
+    [R, C].
     """
 
     function: JITFunction = store
@@ -54,7 +55,11 @@ STORE = Epilogue()
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch.  A pointer parameter takes one buffer name, or a tuple of them."""
+    """One kernel launch.  A pointer parameter takes one buffer name, or a tuple of them.
+
+    ``max_registers`` bounds the registers of a thread; given generously it keeps the assembler from
+    spilling a few bytes for the sake of occupancy.
+    """
 
     kernel: JITFunction
     pointers: Mapping[str, str | tuple[str, ...]]
@@ -63,6 +68,15 @@ class Launch:
     num_warps: int = 4
     num_stages: int = 3
     scalars: Mapping[str, int | float] = field(default_factory=dict)
+    max_registers: int | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """The compiler options, as Triton spells them."""
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        if self.max_registers is not None:
+            options["maxnreg"] = self.max_registers
+        return options
 
     def bind(self, buffers: Mapping[str, Any]) -> dict[str, Any]:
         """Every kernel parameter by name, buffer names replaced by what ``buffers`` holds."""
@@ -101,5 +115,4 @@ def execute(program: Program, buffers: Mapping[str, torch.Tensor], *, interpret:
         if interpret:
             interpreted(launch.kernel)[launch.grid](**arguments)
         else:
-            options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
-            launch.kernel[launch.grid](**arguments, **options)
+            launch.kernel[launch.grid](**arguments, **launch.options)

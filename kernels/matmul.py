@@ -13,6 +13,7 @@ from .gemm import (
     gemm_program,
     gemm_space,
     grouped_tile,
+    max_registers,
     tile_constexprs,
     unsupported_dtype,
 )
@@ -141,6 +142,7 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
             grid=gemm_grid(size, config, split),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
+            max_registers=max_registers(config, problem),
         )
 
     return gemm_program(launch, size.batch * size.m, size.n, config, epilogue)

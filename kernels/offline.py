@@ -49,17 +49,17 @@ class Report:
 def compile_offline(launch: Launch, dtypes: Mapping[str, str], capability: int) -> Report:
     """Compiles ``launch`` for compute capability ``capability`` (80, 90 or 100), with no device.
 
-    ``dtypes`` maps buffer names to dtype names; pointers are taken to be 16-byte aligned, as every
-    buffer of the runtime is.  Raises Triton's own error where the kernel does not compile, ValueError
-    for a capability that is not checked.
+    ``dtypes`` maps the names of operands, results and scratch to dtype names; pointers are taken to
+    be 16-byte aligned, as every buffer of the runtime is.  Raises Triton's own error where the
+    kernel does not compile, ValueError for a capability that is not checked.
     """
     if capability not in CAPABILITIES:
         raise ValueError(f"compute capability {capability}; allowed: {CAPABILITIES}")
     target = GPUTarget("cuda", capability, 32)
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
     start = time.perf_counter()
     with LANGUAGE_LOCK:
-        compiled = triton.compile(_source(launch, dtypes), target=target, options=options)
+        source = _source(launch, dtypes)
+        compiled = triton.compile(source, target=target, options=launch.options)
     seconds = time.perf_counter() - start
     registers, spills = _resources(compiled.asm["cubin"])
     return Report(

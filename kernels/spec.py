@@ -24,9 +24,10 @@ class KernelSpec:
 
     ``operands`` and ``results`` name the buffers; the first result is ``out0``, replaced by the
     outputs of the epilogue where one is given.  ``infer`` gives the results' shapes and dtypes,
-    ``plan(problem, config, epilogue)`` the launches, ``reference(*tensors, **attrs)`` the results in
-    plain torch in the precision of its arguments, ``supports`` a sentence when the template cannot
-    do a problem (else None), ``cases`` problems worth testing, ``epilogues`` whether one is allowed.
+    ``plan(problem, config, epilogue)`` the launches, ``reference(*tensors, **attrs)`` the results
+    in plain torch in the precision of its arguments, ``supports`` a sentence when the template
+    cannot do a problem (else None), ``cases`` problems worth testing, ``epilogues`` whether one is
+    allowed.
     """
 
     name: str

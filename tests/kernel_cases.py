@@ -1,0 +1,71 @@
+"""Inputs and tolerances shared by the kernel tests."""
+
+import torch
+
+from keras_triton.kernels import KernelSpec, Problem
+from keras_triton.kernels.pool import max_pool2d_reference
+
+# Rounding of the result (and of stored operands of a gradient) in units of the largest result.
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 8e-3, "float16": 1e-3}
+
+
+def inputs(spec: KernelSpec, problem: Problem) -> tuple[torch.Tensor, ...]:
+    """Random operands that fit each other, the same ones every time."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, operand in zip(spec.names(problem), problem.operands, strict=True):
+        if operand.dtype in ("int64", "int32"):
+            tensors[name] = torch.zeros(operand.shape, dtype=getattr(torch, operand.dtype))
+        else:
+            values = torch.randn(operand.shape, generator=generator, dtype=torch.float64)
+            tensors[name] = values.to(getattr(torch, operand.dtype))
+    consistent(spec.name, problem, tensors, generator)
+    return tuple(tensors.values())
+
+
+def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Generator) -> None:
+    """Makes indices valid and saved forward results those of the forward."""
+    if name.startswith("cross_entropy"):
+        rows, classes = tensors["logits"].shape
+        tensors["target"] = torch.randint(classes, (rows,), generator=generator)
+    if name == "cross_entropy_grad":
+        tensors["lse"] = torch.logsumexp(tensors["logits"].to(tensors["lse"].dtype), -1)
+    if name == "layer_norm_grad":
+        x = tensors["x"].double()
+        tensors["mean"] = x.mean(-1).to(tensors["mean"].dtype)
+        tensors["rstd"] = (x.var(-1, correction=0) + 1e-3).rsqrt().to(tensors["rstd"].dtype)
+    if name == "gather":
+        entries = tensors["table"].shape[0]
+        shape = tensors["index"].shape
+        tensors["index"] = torch.randint(-entries, entries, shape, generator=generator)
+    if name == "softmax_grad":
+        tensors["y"] = torch.softmax(tensors["y"], -1)
+    if name == "log_softmax_grad":
+        tensors["y"] = torch.log_softmax(tensors["y"], -1)
+    if name == "max_pool2d_grad":
+        x = torch.randn(problem.attrs["x_shape"], generator=generator)
+        window = {key: problem.attrs[key] for key in ("window", "strides", "pads")}
+        tensors["index"] = max_pool2d_reference(x, **window)[1]
+
+
+def check(spec: KernelSpec, problem: Problem, config: object) -> None:
+    """Runs the template in the interpreter against its reference in float64."""
+    tensors = inputs(spec, problem)
+    results = spec.run(problem, config, tensors, interpret=True)
+    wide = [t.double() if t.is_floating_point() else t for t in tensors]
+    expected = spec.reference(*wide, **problem.attrs)
+    for name, result, reference, described in zip(
+        spec.results, results, expected, spec.infer(problem), strict=True
+    ):
+        assert result.shape == reference.shape, name
+        assert result.dtype == getattr(torch, described.dtype), name
+        largest = reference.abs().max().item() if reference.numel() else 0.0
+        torch.testing.assert_close(
+            result.double(),
+            reference.double(),
+            rtol=0,
+            atol=TOLERANCE[described.dtype] * max(largest, 1.0)
+            if result.is_floating_point()
+            else 0,
+            msg=lambda text, name=name: f"{spec.name} {name}: {text}",
+        )

@@ -1,0 +1,120 @@
+"""Every template compiles for three GPU generations without a GPU, without spills."""
+
+import dataclasses
+
+import pytest
+import triton
+import triton.language as tl
+
+from keras_triton.kernels import CAPABILITIES, Launch, Problem, compile_offline, get, of_capability
+from keras_triton.kernels.conv import Geometry, attributes
+
+BLOCK = Geometry((32, 28, 28, 64), (3, 3, 64, 128), (2, 2), (0, 1, 0, 1))
+STEM = Geometry((32, 28, 28, 3), (3, 3, 3, 32), (1, 1), (1, 1, 1, 1))
+
+
+def conv_problems(dtype):
+    for g in (BLOCK, STEM):
+        given = attributes(g)
+        yield "conv2d", Problem.of([(g.x, dtype), (g.filters, dtype)], **given)
+        grad = Problem.of([(g.y, dtype), (g.filters, dtype)], x_shape=g.x, **given)
+        yield "conv2d_input_grad", grad
+        grad = Problem.of([(g.y, dtype), (g.x, dtype)], w_shape=g.filters, **given)
+        yield "conv2d_kernel_grad", grad
+
+
+def product_problems(dtype):
+    for m, n, k in ((2048, 2048, 1024), (100, 10, 784)):
+        operands = [((m, k), dtype), ((n, k), dtype)]
+        yield "matmul", Problem.of(operands, transpose_b=True)
+    operands = [((8, 128, 64), dtype), ((8, 64, 128), dtype)]
+    yield "batch_matmul", Problem.of(operands)
+    yield from conv_problems(dtype)
+
+
+def row_problems(dtype):
+    for shape in ((512, 1000), (64, 40000)):
+        matrix, vector = (shape, dtype), (shape[1:], dtype)
+        per_row, labels = (shape[:1], "float32"), (shape[:1], "int64")
+        yield "softmax", Problem.of([matrix])
+        yield "log_softmax_grad", Problem.of([matrix, matrix])
+        yield "layer_norm", Problem.of([matrix, vector, vector], eps=1e-5)
+        yield "layer_norm_grad", Problem.of([matrix, matrix, per_row, per_row, vector])
+        yield "cross_entropy", Problem.of([matrix, labels])
+        yield "cross_entropy_grad", Problem.of([per_row, matrix, labels, per_row])
+        yield "gather", Problem.of([matrix, ((77,), "int64")])
+
+
+def pool_problems(dtype):
+    given = {"window": (3, 3), "strides": (2, 2), "pads": (0, 1, 0, 1)}
+    x, y = ((8, 28, 28, 32), dtype), ((8, 14, 14, 32), dtype)
+    yield "max_pool2d", Problem.of([x], **given)
+    yield "max_pool2d_grad", Problem.of([y, (y[0], "int32")], x_shape=x[0], **given)
+    yield "avg_pool2d", Problem.of([x], **given)
+    yield "avg_pool2d_grad", Problem.of([y], x_shape=x[0], **given)
+
+
+def reports(name, problem, capability):
+    """One report a launch, in the configuration first guessed for that device."""
+    spec = get(name)
+    config = spec.space.guess(problem, of_capability(capability))
+    program = spec.program(problem, config)
+    dtypes = spec.dtypes(problem) | {n: scratch.dtype for n, scratch in program.scratch.items()}
+    for launch in program.launches:
+        yield compile_offline(launch, dtypes, capability)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_products_compile_and_use_tensor_cores(dtype, capability):
+    for name, problem in product_problems(dtype):
+        product, *sums = reports(name, problem, capability)
+        assert product.spills == 0, (name, problem)
+        # Full float32 precision has no tensor core.
+        assert product.tensor_core == (dtype == "bfloat16"), (name, problem)
+        assert all(report.spills == 0 for report in sums)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
+def test_float32_products_use_tensor_cores_when_asked(precision):
+    shape = ((1024, 1024), "float32")
+    (report,) = reports("matmul", Problem.of([shape, shape], precision=precision), 90)
+    assert report.tensor_core
+    assert report.spills == 0
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_row_and_pool_kernels_compile(capability):
+    for name, problem in (*row_problems("bfloat16"), *pool_problems("float32")):
+        for report in reports(name, problem, capability):
+            assert report.spills == 0, (name, report.name)
+            assert not report.tensor_core
+
+
+def test_row_kernels_compile_for_float32():
+    for name, problem in row_problems("float32"):
+        assert all(report.spills == 0 for report in reports(name, problem, 90)), name
+
+
+@triton.jit
+def crowded_kernel(x, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    value = tl.load(x + at)
+    for step in tl.static_range(2):
+        value = value * tl.sum(value, axis=0) + step
+    tl.store(y + at, value)
+
+
+def test_spills_are_seen():
+    pointers, constexprs = {"x": "x", "y": "y"}, {"N": 2048}
+    launch = Launch(crowded_kernel, pointers, constexprs, (1, 1, 1), num_warps=1, max_registers=32)
+    dtypes = {"x": "float32", "y": "float32"}
+    assert compile_offline(launch, dtypes, 90).spills > 0
+    calm = dataclasses.replace(launch, max_registers=None)
+    assert compile_offline(calm, dtypes, 90).spills == 0
+
+
+def test_an_unknown_capability_is_refused():
+    launch = Launch(crowded_kernel, {"x": "x", "y": "y"}, {"N": 32}, (1, 1, 1))
+    with pytest.raises(ValueError, match="compute capability 70; allowed"):
+        compile_offline(launch, {"x": "float32", "y": "float32"}, 70)
