@@ -129,7 +129,7 @@ def stateful_rnn() -> keras.Model:
 
 
 class Branches(layers.Layer):
-    """`cond` with an update in one branch, then `switch`."""
+    """`cond` with an update of a variable in one branch."""
 
     def build(self, input_shape) -> None:
         self.taken = self.add_weight(shape=(), initializer="zeros", trainable=False, name="taken")
@@ -139,12 +139,7 @@ class Branches(layers.Layer):
             self.taken.assign_add(1.0)
             return x * 2.0
 
-        x = ops.cond(ops.sum(x) + self.taken > 0.0, double, lambda: x - 1.0)
-        chosen = ops.cast(ops.sum(x) > 0.0, "int32")
-        return ops.switch(chosen, [lambda x: x * 0.5, lambda x: -x], x)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
+        return ops.cond(ops.sum(x) + self.taken > 0.0, double, lambda: x - 1.0)
 
 
 def branches() -> keras.Model:
@@ -362,6 +357,15 @@ def test_results_without_tensors():
     assert result["a"] is None
     assert result["b"][0].tolist() == [1.0, 1.0]
     assert result["b"][1] == 3
+
+
+@pytest.mark.parametrize(("index", "factor"), [(-1, 1.0), (0, 1.0), (1, 2.0), (2, 3.0), (7, 3.0)])
+def test_switch(index, factor):
+    scale = [lambda x, k=k: x * k for k in (1.0, 2.0, 3.0)]
+    step = lambda i, x: ops.switch(i, scale, x)  # noqa: E731
+    arguments = (torch.tensor(index), torch.ones(2))
+    captured = capture(step, arguments, name="step")
+    assert replay(captured, arguments).tolist() == [factor] * 2
 
 
 def test_unseeded_random_numbers_advance():
