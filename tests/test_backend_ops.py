@@ -1,0 +1,261 @@
+"""Keras ops of the backend: equal to Keras's for torch where those define them, and traceable."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras.src.backend.torch import nn as torch_nn
+from keras.src.backend.torch import random as torch_random
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from keras_triton.src import random
+from keras_triton.src.ops import nn
+
+IMAGE = (2, 7, 8, 4)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def doubles(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def targets_of(function, *args):
+    """Names of our operators in the trace of a call."""
+    graph = make_fx(function)(*args)
+    names = (str(node.target) for node in graph.graph.nodes)
+    return [name.split(".")[1] for name in names if name.startswith("keras_triton")]
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("strides", "dilation"), [(1, 1), (2, 1), ((1, 3), 1), (1, 2)])
+def test_conv(data_format, padding, strides, dilation):
+    x, kernel = doubles(*IMAGE), doubles(3, 2, 2, 6)
+    if data_format == "channels_first":
+        x = x.permute(0, 3, 1, 2)
+    arguments = (strides, padding, data_format, dilation)
+    torch.testing.assert_close(nn.conv(x, kernel, *arguments), torch_nn.conv(x, kernel, *arguments))
+
+
+@pytest.mark.parametrize("op", ["depthwise_conv", "separable_conv"])
+def test_grouped_convolutions(op):
+    arguments = [doubles(*IMAGE), doubles(3, 3, 4, 2), doubles(1, 1, 8, 5)]
+    if op == "depthwise_conv":
+        arguments.pop()
+    ours, theirs = (getattr(module, op)(*arguments, 2, "same") for module in (nn, torch_nn))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_conv_of_other_ranks_is_keras_own():
+    x, kernel = doubles(2, 9, 4), doubles(3, 4, 5)
+    torch.testing.assert_close(nn.conv(x, kernel), torch_nn.conv(x, kernel))
+
+
+def test_conv_names_the_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"channels, 4, must be a multiple of the kernel's, 3"):
+        nn.conv(doubles(*IMAGE), doubles(3, 3, 3, 5))
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("size", "strides"), [(2, None), ((3, 2), 1), (3, 2)])
+def test_max_pool(padding, size, strides):
+    x = doubles(*IMAGE)
+    arguments = (x, size, strides, padding)
+    torch.testing.assert_close(nn.max_pool(*arguments), torch_nn.max_pool(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("padding", "size", "strides"), [("valid", 2, None), ("valid", (3, 2), 1), ("same", 3, 1)]
+)
+def test_average_pool(padding, size, strides):
+    x = doubles(*IMAGE)
+    arguments = (x, size, strides, padding)
+    torch.testing.assert_close(nn.average_pool(*arguments), torch_nn.average_pool(*arguments))
+
+
+def test_average_pool_does_not_count_lopsided_padding():
+    """As on TensorFlow and JAX; Keras's torch backend repeats the border there."""
+    y = nn.average_pool(torch.ones(1, 4, 4, 1).cumsum(1), 3, 2, "same")
+    assert y[0, :, 0, 0].tolist() == [2.0, 3.5]
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "target_shape", "axis"),
+    [((5, 7), (5,), -1), ((5, 7), (5, 1), -1), ((2, 3, 7), (2, 3), 2), ((2, 7, 3), (2, 3), 1),
+     ((7,), (), -1)],
+)  # fmt: skip
+def test_sparse_categorical_crossentropy(from_logits, shape, target_shape, axis):
+    output = doubles(*shape) if from_logits else doubles(*shape).softmax(axis)
+    target = torch.randint(0, 7, target_shape)
+    arguments = (target, output, from_logits, axis)
+    torch.testing.assert_close(
+        nn.sparse_categorical_crossentropy(*arguments),
+        torch_nn.sparse_categorical_crossentropy(*arguments),
+    )
+
+
+def test_sparse_categorical_crossentropy_refuses_other_shapes():
+    with pytest.raises(ValueError, match="must have the same shape"):
+        nn.sparse_categorical_crossentropy(torch.zeros(4), doubles(5, 7), from_logits=True)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_normalization(axis, affine):
+    x = doubles(3, 4, 4)
+    mean, variance, offset, scale = doubles(4), doubles(4).square(), doubles(4), doubles(4)
+    arguments = (x, mean, variance, axis, *((offset, scale) if affine else ()))
+    before = x.clone()
+    torch.testing.assert_close(
+        nn.batch_normalization(*arguments), torch_nn.batch_normalization(*arguments)
+    )
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"is_causal": True}, {"scale": 0.1}, {"mask": True}, {"mask": True, "is_causal": True},
+     {"bias": True}, {"heads": 2}],
+)  # fmt: skip
+def test_dot_product_attention(options):
+    options = dict(options)
+    heads = options.pop("heads", 4)
+    query, key, value = doubles(2, 5, 4, 8), doubles(2, 5, heads, 8), doubles(2, 5, heads, 8)
+    if options.get("mask"):
+        options["mask"] = torch.rand(2, 1, 5, 5) < 0.5
+        options["mask"] |= torch.eye(5, dtype=torch.bool)
+    if options.get("bias"):
+        options["bias"] = doubles(2, 4, 5, 5)
+    arguments = (query, key, value)
+    torch.testing.assert_close(
+        nn.dot_product_attention(*arguments, **options),
+        torch_nn.dot_product_attention(*arguments, **options),
+    )
+
+
+def test_layers_become_one_operator_each():
+    layers = [
+        keras.layers.Conv2D(4, 3, padding="same"),
+        keras.layers.DepthwiseConv2D(3),
+        keras.layers.MaxPooling2D(),
+        keras.layers.AveragePooling2D(2, padding="same"),
+        keras.layers.Dropout(0.5, seed=1),
+    ]
+    model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
+    found = targets_of(lambda x: model(x, training=True), torch.ones(2, 12, 12, 3))
+    assert found == ["conv2d", "conv2d", "max_pool2d", "avg_pool2d", "dropout"]
+
+
+DRAWS = {
+    "uniform": lambda seed: random.uniform((64, 3), -1.0, 2.0, seed=seed),
+    "normal": lambda seed: random.normal((64, 3), 1.0, 2.0, seed=seed),
+    "truncated_normal": lambda seed: random.truncated_normal((64, 3), seed=seed),
+    "randint": lambda seed: random.randint((64, 3), -5, 9, seed=seed),
+    "categorical": lambda seed: random.categorical(torch.zeros(8, 5), 24, seed=seed),
+    "shuffle": lambda seed: random.shuffle(torch.arange(64), seed=seed),
+    "dropout": lambda seed: random.dropout(torch.ones(64, 3), 0.5, seed=seed),
+    "noise shape": lambda seed: random.dropout(torch.ones(64, 3), 0.5, (None, 1), seed=seed),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_seeds(name):
+    draw = DRAWS[name]
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
+    assert not torch.equal(draw(None), draw(None))
+    generator = keras.random.SeedGenerator(3)
+    first, second = draw(generator), draw(generator)
+    assert torch.equal(first, draw(3))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_can_be_captured(name):
+    graph = make_fx(lambda: DRAWS[name](3), tracing_mode="fake")()
+    assert torch.equal(graph(), DRAWS[name](3))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_uniform_stays_below_one(dtype):
+    draw = random.uniform((1 << 14,), dtype=dtype, seed=1)
+    assert keras.backend.standardize_dtype(draw.dtype) == dtype
+    assert float(draw.min()) >= 0
+    assert float(draw.max()) < 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normal_has_its_moments(dtype):
+    draw = random.normal((1 << 16,), 3.0, 2.0, dtype=dtype, seed=5).double()
+    # Five standard deviations of the estimates.
+    assert abs(draw.mean() - 3) < 5 * 2 / 2**8
+    assert abs(draw.std() - 2) < 5 * 2 / 2**8.5
+    z = (draw - 3) / 2
+    assert abs((z**4).mean() - 3) < 5 * np.sqrt(96) / 2**8
+
+
+def test_truncated_normal_has_its_moments():
+    draw = random.truncated_normal((1 << 16,), seed=5)
+    assert float(draw.abs().max()) <= 2
+    # The standard deviation of the normal distribution cut at two of its own.
+    assert abs(float(draw.std()) - 0.8796) < 0.01
+
+
+def test_randint_and_categorical_have_their_frequencies():
+    counts = torch.bincount(random.randint((1 << 14,), 3, 11, seed=2) - 3, minlength=8)
+    assert len(counts) == 8
+    # Five standard deviations around 2048.
+    assert int((counts - 2048).abs().max()) < 5 * np.sqrt(2048)
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.7]]))
+    share = torch.bincount(random.categorical(logits, 1 << 14, seed=2)[0]) / 2**14
+    torch.testing.assert_close(share, logits.exp()[0], atol=5 * 0.5 / 2**7, rtol=0)
+
+
+def test_shuffle_permutes_slices():
+    x = torch.arange(12).reshape(3, 4)
+    shuffled = random.shuffle(x, axis=1, seed=1)
+    assert not torch.equal(shuffled, x)
+    assert torch.equal(shuffled.sort(1).values, x)
+    assert torch.equal(shuffled - shuffled[:1], (x - x[:1]))
+
+
+def test_symbolic_calls_leave_seeds_alone():
+    generator = keras.random.SeedGenerator(7)
+    spec = keras.src.backend.compute_output_spec(lambda: random.normal((2, 3), seed=generator))
+    assert spec.shape == (2, 3)
+    assert generator.state.numpy().tolist() == [7, 0]
+
+
+def test_rejection_samplers_are_keras_own():
+    assert random.gamma is torch_random.gamma
+    assert random.binomial is torch_random.binomial
+    assert random.beta is torch_random.beta
+
+
+def test_optimizer_updates_leave_no_gradient_tape():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    optimizer = keras.optimizers.AdamW(0.1)
+    before = [v.value.detach().clone() for v in layer.trainable_variables]
+    optimizer.apply([torch.ones_like(v.value) for v in layer.trainable_variables],
+                    layer.trainable_variables)  # fmt: skip
+    for old, variable in zip(before, layer.trainable_variables, strict=True):
+        assert not torch.equal(old, variable.value)
+        assert variable.value.is_leaf
+    assert type(optimizer) is keras.optimizers.AdamW
+
+
+def test_zero_grad_in_a_scope_does_nothing():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    layer.kernel.value.grad = torch.ones(3, 2)
+    with keras.StatelessScope():
+        layer.zero_grad()
+    assert layer.kernel.value.grad is not None
+    layer.zero_grad()
+    assert layer.kernel.value.grad is None
