@@ -1,4 +1,4 @@
-"""Reductions along the last axis of a [rows, columns] tile that ``tl.sum`` and ``tl.max`` do not give.
+"""Reductions along the last axis of a [rows, columns] tile, for generated kernels.
 
 All keep the axis: [R, C] -> [R, 1].  ``tl.max`` and ``tl.min`` drop NaN, on the GPU as in the
 interpreter; ``reduce_max`` and ``reduce_min`` let NaN win, as PyTorch does.
@@ -58,10 +58,7 @@ def _ordered_max(x, INT: tl.constexpr, GREATEST: tl.constexpr):
 @triton.jit
 def reduce_min(x):
     """Minima of floats or signed integers; NaN wins, and -0 < +0."""
-    if x.dtype.is_floating():
-        result = -reduce_max(-x)
-    else:
-        result = tl.min(x, axis=1, keep_dims=True)
+    result = -reduce_max(-x) if x.dtype.is_floating() else tl.min(x, axis=1, keep_dims=True)
     return result.to(x.dtype)
 
 

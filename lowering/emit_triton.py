@@ -1,7 +1,7 @@
 """Kernels of stage "regions" as Triton: readable source, and the launches that run it.
 
-``emit`` turns a kernel function into text and a description of plain data; ``load`` makes it run, on
-a GPU, in Triton's interpreter on CPU tensors, or through the offline compiler.
+``emit`` turns a kernel function into text and a description of plain data; ``load`` makes it run,
+on a GPU, in Triton's interpreter on CPU tensors, or through the offline compiler.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .region import Region, kernel_kind, read_instances, read_region
 from .triton_config import SPACE, LoopConfig
 from .triton_index import Domain
 from .triton_kernel import GeneratedKernel, GeneratedLaunch, LoadedKernel, load
-from .triton_loop import Function, Tiling, whole_function
+from .triton_loop import Function, Tiling, stores_early, whole_function
 from .triton_multi import InstanceBuilder
 from .triton_split import split_functions
 from .triton_tables import InstanceTable
@@ -155,10 +155,12 @@ def _emit_loop(name: str, regions: Sequence[Region], config: LoopConfig) -> Gene
     tiling = Tiling(config.block_p, config.block_r if region.reduction else 0, slices, wide)
     scratch: dict[str, TensorType] = {}
     functions: tuple[tuple[Function, int], ...]
+    in_place = True
     if slices > 1:
         split = split_functions(name, region, tiling, inputs, outputs)
-        functions, scratch = split.functions, split.scratch
+        functions, scratch, in_place = split.functions, split.scratch, False
     else:
+        in_place = domain.columns <= config.block_r or not stores_early(region)
         functions = ((whole_function(name, region, tiling, inputs, outputs), 1),)
     rows = ceil_div(domain.rows, config.block_p)
     return GeneratedKernel(
@@ -172,6 +174,7 @@ def _emit_loop(name: str, regions: Sequence[Region], config: LoopConfig) -> Gene
             _launch(function, config, (rows, programs, 1)) for function, programs in functions
         ),
         scratch=_tensors(scratch, scratch.values()),
+        in_place=in_place,
     )
 
 

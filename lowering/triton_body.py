@@ -48,8 +48,9 @@ FLOAT_PREDICATES = (
 INTEGER_PREDICATES = ("==", "!=", "<", "<=", ">", ">=", "<", "<=", ">", ">=")
 
 STEMS = {
-    "arith.cmpf": "compare", "arith.cmpi": "compare", "arith.extf": "wide", "arith.truncf": "narrow",
-    "arith.index_cast": "number", "arith.sitofp": "number", "arith.uitofp": "number",
+    "arith.cmpf": "compare", "arith.cmpi": "compare", "arith.extf": "wide",
+    "arith.truncf": "narrow", "arith.index_cast": "number", "arith.sitofp": "number",
+    "arith.uitofp": "number",
     "arith.fptosi": "number", "arith.extsi": "number", "arith.extui": "number",
     "arith.trunci": "number", "arith.maximumf": "maximum", "arith.minimumf": "minimum",
     "arith.maxsi": "maximum", "arith.minsi": "minimum", "math.absf": "magnitude",
@@ -130,7 +131,7 @@ def expression(op: ir.OpView, args: Sequence[Value]) -> str:
     """
     name = op.operation.name
     computes = name in INFIX or name in CALLS or name in ("arith.divf", "arith.negf")
-    dtype = str(list(op.operation.results)[0].type)
+    dtype = str(op.operation.results[0].type)
     if computes or name in (
         "arith.maximumf",
         "arith.minimumf",
@@ -287,9 +288,8 @@ def _extended_product(op: ir.OpView, args: Sequence[Value]) -> tuple[str, str]:
     """The low and high halves of a product of unsigned numbers."""
     dtype = args[0].dtype
     if dtype not in ("i32", "i64"):
-        raise EmitError(
-            f"arith.mului_extended on {dtype}: allowed are i32 and i64 (layer {layer_of(op) or '?'})"
-        )
+        layer = layer_of(op) or "?"
+        raise EmitError(f"arith.mului_extended on {dtype}: allowed are i32, i64 (layer {layer})")
     plain, (left, right) = _typed(args), [_unsigned(arg) for arg in args]
     high = f"tl.umulhi({left.text}, {right.text})"
     return f"{plain[0]} * {plain[1]}", f"{high}.to({LANGUAGE_DTYPES[dtype]}, bitcast=True)"

@@ -1,4 +1,4 @@
-"""How loop kernels are tiled: the tuning space of a region, and a first guess that needs no search."""
+"""How loop kernels are tiled: their tuning space, and a first guess that needs no search."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST_VALUES = 64
 class LoopConfig:
     """Tiles of a loop kernel.
 
-    ``block_p`` rows (for a region without reductions: elements) and ``block_r`` columns make a tile;
-    ``slices`` programs share a row's columns.
+    ``block_p`` rows (without reductions: elements) and ``block_r`` columns make a tile; ``slices``
+    programs share a row's columns.
     """
 
     block_p: int = dimension(*POWERS, default=1024)
@@ -107,4 +107,4 @@ def rows_contiguous(region: Region) -> bool:
 
 
 SPACE = Space(LoopConfig, refuse, guess)  # type: ignore[arg-type]
-"""The tuning space of "loop" and "multi" kernels; a region stands where templates have a problem."""
+"""The space of "loop" and "multi" kernels; a region stands where templates have a problem."""

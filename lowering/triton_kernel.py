@@ -70,6 +70,8 @@ class GeneratedKernel:
         table: for a "multi" kernel, its instances.
         config: the configuration the kernel was made for.
         aliases: further names that launches have for inputs.
+        in_place: an output may lie where an input of its shape lies, if every read of that input is
+            of the element written; otherwise `LoadedKernel.run` sees to it.
     """
 
     name: str
@@ -83,6 +85,7 @@ class GeneratedKernel:
     template: TemplateUse | None = None
     table: InstanceTable | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    in_place: bool = True
 
     @property
     def digest(self) -> str:
@@ -117,7 +120,21 @@ class LoadedKernel:
                 f"{self.generated.name} takes {len(self.generated.inputs)} inputs and "
                 f"{len(self.generated.outputs)} outputs, not {len(tensors)} tensors"
             )
-        execute(self.program, self.buffers(tensors), interpret=interpret)
+        written = tensors if self.generated.in_place else self._apart(tensors)
+        execute(self.program, self.buffers(written), interpret=interpret)
+        for target, source in zip(tensors, written, strict=True):
+            if target is not source:
+                target.copy_(source)
+
+    def _apart(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors, with new ones for outputs that lie where an input does."""
+        count = len(self.generated.inputs)
+        read = {tensor.data_ptr() for tensor in tensors[:count]}
+        outputs = (
+            torch.empty_like(tensor) if tensor.data_ptr() in read else tensor
+            for tensor in tensors[count:]
+        )
+        return [*tensors[:count], *outputs]
 
     def buffers(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The buffers that the launches name: the tensors, or for "multi" the tables of them.

@@ -64,7 +64,7 @@ class Function:
 
 
 def levels(region: Region) -> list[int]:
-    """For each stage the sweep that computes it (full, reduce), or after how many it is ready (row)."""
+    """For each stage the sweep that computes it, or for a row stage after how many it is ready."""
     found: list[int] = []
     for stage in region.stages:
         needs = [
@@ -132,7 +132,7 @@ class FunctionBuilder:
         return name
 
     def once(self, key: object, varies: bool, make: Callable[[], Value | str]) -> Value | str:
-        """What `make` gave for `key` the first time, within the current sweep if it varies in it."""
+        """What `make` gave for `key` the first time; in each sweep anew if it varies in it."""
         cache = self.known_inside if varies and self.inner is not None else self.known
         if key not in cache:
             cache[key] = make()
@@ -267,7 +267,7 @@ class FunctionBuilder:
             identity = self.domain.coordinates(
                 self.region.parallel, range(len(self.region.parallel))
             )
-            return self.load(self.stored[index], stage.type.dtype, identity, f"row{index}")
+            return self.load(self.stored[index], stage.type.dtype, identity, f"kept{index}")
         key = ("stage", index)
         if stage.kind == "reduce":
             return self.known[key]  # type: ignore[return-value]
@@ -314,6 +314,7 @@ class FunctionBuilder:
         text = widened(value).text
         if self.column_mask:
             text = f"tl.where(column, {widened(value).tensor()}, {neutral(stage).text})"
+            text = self.assign("masked", text, True)
         self.line(f"{tile} = {FOLDS[name].format(tile, text)}", True)
 
     def _masked(self, stage: Stage, value: Value) -> str:
@@ -401,6 +402,15 @@ def whole_function(
         if region.stages[index].kind != "full":
             builder.store_row(buffer, index)
     return builder.finish()
+
+
+def stores_early(region: Region) -> bool:
+    """Whether a full stage is stored by a sweep that is not the last one to read the inputs."""
+    found = levels(region)
+    last = max((found[i] for i, s in enumerate(region.stages) if s.kind != "row"), default=0)
+    return any(
+        region.stages[index].kind == "full" and found[index] < last for index in region.outputs
+    )
 
 
 def at_level(

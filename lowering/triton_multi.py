@@ -1,7 +1,7 @@
 """A "multi" kernel: many independent pointwise instances in one launch, found through tables.
 
-The tile function does one block of one instance; it is called without a mask where the block is full,
-as an unknown size in a mask would keep Triton from wide memory accesses.
+The tile function does one block of one instance. It is called without a mask where the block is
+full, as an unknown size in a mask would keep Triton from wide memory accesses.
 """
 
 from __future__ import annotations

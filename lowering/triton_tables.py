@@ -1,4 +1,4 @@
-"""The tables of a "multi" kernel: where its instances lie in memory, and which program does what."""
+"""The tables of a "multi" kernel: where its instances lie, and which program does what."""
 
 from __future__ import annotations
 

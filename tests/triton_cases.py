@@ -145,7 +145,7 @@ def kernel_of(text: str):
     return module, next(f for name, f in mlir.functions(module).items() if name != "main")
 
 
-def check(text, directory, config=None, inputs=None, tolerance=1.0):
+def check(text, directory, config=None, inputs=None, elementwise=False):
     """Interprets the kernel of `text` and compares with the module's meaning; returns it loaded."""
     module, function = kernel_of(text)
     inputs = inputs_of(function) if inputs is None else inputs
@@ -154,17 +154,27 @@ def check(text, directory, config=None, inputs=None, tolerance=1.0):
     outputs = [torch.full(t.shape, 77).to(t.torch_dtype) for t in types]
     loaded.run([*inputs, *outputs], interpret=True)
     for output, expected in zip(outputs, interpret.run(module, inputs), strict=True):
-        compare(output, expected, tolerance)
+        compare(output, expected, elementwise)
     return loaded
 
 
-def compare(output: torch.Tensor, expected: torch.Tensor, tolerance: float = 1.0) -> None:
+def compare(output: torch.Tensor, expected: torch.Tensor, elementwise: bool = False) -> None:
+    """Equal within rounding: of each element, or of the largest one."""
     if not output.dtype.is_floating_point:
         assert torch.equal(output, expected)
         return
+    if elementwise:
+        torch.testing.assert_close(
+            output.double(),
+            expected.double(),
+            atol=1e-38,
+            rtol=TOLERANCE[output.dtype],
+            equal_nan=True,
+        )
+        return
     finite = expected.double()[expected.double().isfinite()]
     scale = float(finite.abs().max()) if finite.numel() else 1.0
-    limit = TOLERANCE[output.dtype] * tolerance * max(scale, 1e-3)
+    limit = TOLERANCE[output.dtype] * max(scale, 1e-3)
     torch.testing.assert_close(
         output.double(), expected.double(), atol=limit, rtol=0, equal_nan=True
     )
