@@ -248,14 +248,3 @@ def test_optimizer_updates_leave_no_gradient_tape():
         assert not torch.equal(old, variable.value)
         assert variable.value.is_leaf
     assert type(optimizer) is keras.optimizers.AdamW
-
-
-def test_zero_grad_in_a_scope_does_nothing():
-    layer = keras.layers.Dense(2)
-    layer.build((None, 3))
-    layer.kernel.value.grad = torch.ones(3, 2)
-    with keras.StatelessScope():
-        layer.zero_grad()
-    assert layer.kernel.value.grad is not None
-    layer.zero_grad()
-    assert layer.kernel.value.grad is None

@@ -31,7 +31,6 @@ FIRST_AFTER_CONFIG = "keras.src.backend.common"
 
 # module of Keras: (attribute, our module, our class)
 REPLACED_CLASSES = {
-    "keras.src.backend.torch.layer": ("TorchLayer", "layer", "BackendLayer"),
     "keras.src.backend.torch.trainer": ("TorchTrainer", "trainer", "Trainer"),
     "keras.src.backend.torch.optimizers": ("TorchOptimizer", "optimizer", "BackendOptimizer"),
 }
