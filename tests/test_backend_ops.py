@@ -248,3 +248,8 @@ def test_optimizer_updates_leave_no_gradient_tape():
         assert not torch.equal(old, variable.value)
         assert variable.value.is_leaf
     assert type(optimizer) is keras.optimizers.AdamW
+
+
+def test_polar_finds_the_private_function_it_uses():
+    y = keras.ops.polar(torch.tensor([2.0]), torch.tensor([0.0]))
+    assert complex(y[0]) == 2
