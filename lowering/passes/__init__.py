@@ -1,1 +1,1 @@
-"""The passes of the pipeline, one a file."""
+"""The passes: each takes a module from one stage to the next (or rewrites within a stage)."""

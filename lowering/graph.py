@@ -1,0 +1,294 @@
+"""A module of stage "linalg" as a light graph: what fusion decides on, without touching MLIR.
+
+Values and nodes are numbers. A loop's domain leaves out extents of 1: element [i, 0] of a column and
+element [i] of a vector are the same to it, so reshapes that only add or drop such axes disappear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mlir import ir
+
+from .body import Body, Dims, read_block
+from .errors import RegionError
+from .mlir import TensorType, context, functions, layer_of
+from .region import COMBINERS, iterators, map_dims
+from .write import neutral
+
+RESHAPES = ("tensor.collapse_shape", "tensor.expand_shape")
+_SILENT = ("tensor.empty", "linalg.fill", "arith.constant", "func.return")
+
+
+@dataclass(eq=False)
+class Loop:
+    """What a linalg.generic computes.
+
+    Attributes:
+        extents: the domain, kept dims first, none of them 1.
+        parallel: how many dims are kept; the others are folded by `combiner`.
+        body, value: the scalar code; reads name values of the graph.
+        op: the keras op it came from, for the kernel's name.
+    """
+
+    extents: tuple[int, ...]
+    parallel: int
+    body: Body
+    value: int
+    combiner: str
+    op: str
+
+    def reads(self) -> list[tuple[int, Dims]]:
+        return self.body.reads(self.value)
+
+
+@dataclass(eq=False)
+class Node:
+    """One op of the graph: a "loop", a "view", a "call" (template or extern) that stays as it is.
+
+    A "reshape" is a view of all elements; `op` is then unused, since its types say everything.
+    """
+
+    kind: str
+    op: ir.Operation | None
+    inputs: list[int]
+    outputs: list[int]
+    location: str
+    layer: str
+    loop: Loop | None = None
+
+
+@dataclass(eq=False)
+class Graph:
+    """The body of `@main`, nodes in program order.
+
+    Attributes:
+        types: of each value; the first are the arguments.
+        producer: for each value the node that makes it, None for an argument.
+        results: the values returned.
+        donated: results that are new values of arguments.
+    """
+
+    function: ir.OpView
+    types: list[TensorType] = field(default_factory=list)
+    producer: list[int | None] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    results: list[int] = field(default_factory=list)
+    donated: frozenset[int] = frozenset()
+
+    def add_value(self, kind: TensorType, producer: int | None) -> int:
+        self.types.append(kind)
+        self.producer.append(producer)
+        return len(self.types) - 1
+
+    def users(self) -> list[list[int]]:
+        """For each value the nodes that read it, in order."""
+        users: list[list[int]] = [[] for _ in self.types]
+        for number, node in enumerate(self.nodes):
+            for value in dict.fromkeys(node.inputs):
+                users[value].append(number)
+        return users
+
+    def loop_of(self, value: int) -> Loop | None:
+        """The loop that makes `value`, if one does."""
+        producer = self.producer[value]
+        return None if producer is None else self.nodes[producer].loop
+
+    def refresh(self, node: Node) -> None:
+        """Sets a loop's inputs from its body."""
+        assert node.loop is not None
+        node.inputs = list(dict.fromkeys(source for source, _ in node.loop.reads()))
+
+    def drop_dead(self) -> None:
+        """Removes nodes that no result needs."""
+        needed = set(self.results)
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        for number, node in enumerate(self.nodes):
+            for value in node.outputs:
+                self.producer[value] = number
+
+
+def squeezed(kind: TensorType) -> TensorType:
+    """The type without its axes of extent 1."""
+    return kind.with_shape([extent for extent in kind.shape if extent != 1])
+
+
+def squeezed_dims(shape: Sequence[int]) -> Dims:
+    """For each axis its place among the axes that are not 1 (None for those that are)."""
+    dims: list[int | None] = []
+    count = 0
+    for extent in shape:
+        dims.append(None if extent == 1 else count)
+        count += extent != 1
+    return tuple(dims)
+
+
+def read_graph(module: ir.Module) -> Graph:
+    """The graph of a module's `@main`.
+
+    Raises:
+        RegionError: an op or a form of linalg.generic that no kernel can hold.
+    """
+    function = functions(module)["main"]
+    reader = _Reader(Graph(function))
+    with context():
+        reader.read(function.regions[0].blocks[0])
+    return reader.graph
+
+
+class _Reader:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values: dict[ir.Value, int] = {}
+
+    def read(self, block: ir.Block) -> None:
+        graph = self.graph
+        for argument in block.arguments:
+            self.values[argument] = graph.add_value(TensorType.of(argument), None)
+        for view in block.operations:
+            op = view.operation
+            if op.name == "func.return":
+                graph.results = [self.values[value] for value in op.operands]
+            elif op.name == "linalg.generic":
+                self._add(op, "loop", self._loop(view))
+            elif op.name in RESHAPES:
+                self._add(op, "reshape")
+            elif op.name == "tensor.extract_slice":
+                self._add(op, "view")
+            elif op.name.startswith("keras.") or op.name == "func.call":
+                self._add(op, "call")
+            elif op.name not in _SILENT:
+                raise RegionError(
+                    f"{op.name} cannot stand in a module of stage linalg (layer {layer_of(op) or '?'})"
+                )
+        graph.donated = frozenset(
+            graph.results[k] for k in donated_results(graph.function).values()
+        )
+
+    def _add(self, op: ir.Operation, kind: str, loop: Loop | None = None) -> None:
+        graph, number = self.graph, len(self.graph.nodes)
+        inputs = [] if loop else [self.values[value] for value in op.operands]
+        outputs = []
+        for result in op.results:
+            self.values[result] = graph.add_value(TensorType.of(result), number)
+            outputs.append(self.values[result])
+        node = Node(kind, op, inputs, outputs, str(op.location), layer_of(op), loop)
+        graph.nodes.append(node)
+        if loop:
+            graph.refresh(node)
+            copied = _copied(graph, loop)
+            if copied is not None:
+                node.kind, node.loop, node.inputs = "reshape", None, [copied]
+
+    def _loop(self, view: ir.OpView) -> Loop:
+        op = view.operation
+        where = f"linalg.generic in layer {layer_of(op) or '?'}"
+        if len(op.results) != 1:
+            raise RegionError(f"{where} has {len(op.results)} results; a stage computes one")
+        maps = [map_dims(attribute) for attribute in op.attributes["indexing_maps"]]
+        kinds = iterators(view)
+        result = TensorType.of(op.results[0])
+        if (
+            kinds != sorted(kinds)
+            or maps[-1] != tuple(range(result.rank))
+            or kinds.count("parallel") != result.rank
+        ):
+            raise RegionError(
+                f"{where} must keep dims first, fold the others and write at identity"
+            )
+        operands = list(op.operands)
+        sources = [
+            (self.values[value], dims) for value, dims in zip(operands[:-1], maps, strict=False)
+        ]
+        extents = [1] * len(kinds)
+        for value, dims in [*sources, (None, maps[-1])]:
+            kind = result if value is None else self.graph.types[value]
+            for dim, extent in zip(dims, kind.shape, strict=True):
+                if dim is not None:
+                    extents[dim] = extent
+        body, numbers = read_block(op.regions[0].blocks[0], sources)
+        value, combiner = _yielded(op, body, numbers, "reduction" in kinds, where)
+        if combiner and not _starts_neutral(operands[-1], combiner, result.dtype):
+            raise RegionError(
+                f"{where} folds with {combiner} from another start than its neutral element"
+            )
+        squeezing = squeezed_dims(extents)
+        small = Body()
+        shapes = self.graph.types
+
+        def read(source: int, dims: Dims, dtype: str) -> int:
+            if source == "result":
+                raise RegionError(f"{where} reads the old value of its result")
+            kept = tuple(
+                None if n == 1 else d for d, n in zip(dims, shapes[source].shape, strict=True)
+            )
+            return small.read(source, kept, dtype)
+
+        made = small.inline(body, value, squeezing, read)
+        kept = tuple(extent for extent in extents if extent != 1)
+        parallel = sum(extent != 1 for extent in result.shape)
+        name = (
+            ir.StringAttr(op.attributes["keras.op"]).value
+            if "keras.op" in op.attributes
+            else "loop"
+        )
+        return Loop(kept, parallel, small, made, combiner if parallel < len(kept) else "", name)
+
+
+def _copied(graph: Graph, loop: Loop) -> int | None:
+    """The value that a loop only reshapes, if it does just that."""
+    read = loop.body.op_of(loop.value)
+    if read.name != "read" or loop.combiner:
+        return None
+    source, dims = read.attributes
+    identity = tuple(dim for dim in dims if dim is not None) == tuple(range(len(loop.extents)))
+    return source if identity and squeezed(graph.types[source]).shape == loop.extents else None
+
+
+def _yielded(
+    op: ir.Operation, body: Body, numbers: dict[ir.Value, int], folds: bool, where: str
+) -> tuple[int, str]:
+    """What a block computes for one point, and the combiner that folds it."""
+    block = op.regions[0].blocks[0]
+    value = list(block.operations)[-1].operands[0]
+    if not folds:
+        return numbers[value], ""
+    accumulator = list(block.arguments)[-1]
+    fold = value.owner
+    if (
+        isinstance(fold, ir.Block)
+        or fold.name not in COMBINERS
+        or accumulator not in list(fold.operands)
+    ):
+        raise RegionError(f"{where} ends in none of {', '.join(COMBINERS)} on its accumulator")
+    left, right = fold.operands
+    return numbers[right if left == accumulator else left], fold.name
+
+
+def _starts_neutral(init: ir.Value, combiner: str, dtype: str) -> bool:
+    fill = init.owner
+    if isinstance(fill, ir.Block) or fill.name != "linalg.fill":
+        return False
+    constant = fill.operands[0].owner
+    return (
+        not isinstance(constant, ir.Block)
+        and constant.name == "arith.constant"
+        and constant.attributes["value"] == ir.Attribute.parse(neutral(combiner, dtype))
+    )
+
+
+def donated_results(function: ir.OpView) -> dict[int, int]:
+    """Argument index -> index of the result that is its new value."""
+    if "arg_attrs" not in function.operation.attributes:
+        return {}
+    found = {}
+    for index, entry in enumerate(function.operation.attributes["arg_attrs"]):
+        if "keras.donated" in entry:
+            found[index] = ir.IntegerAttr(entry["keras.donated"]).value
+    return found

@@ -1,0 +1,372 @@
+"""Which loops become one kernel: groups of nodes that share a domain, merged while no cycle arises.
+
+A group runs over kept extents P and folded extents R. `places` says for each loop which of the group's
+dims its own dims are. A merge that is refused says why in words that a person reads in a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+from .graph import Graph, Loop, squeezed_dims
+
+Places = dict[int, tuple[int, ...]]
+EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad")
+KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes of one kernel, in program order; `template` is the call whose epilogue the loops are."""
+
+    nodes: list[int]
+    mask: int
+    above: int
+    parallel: tuple[int, ...] = ()
+    reduction: tuple[int, ...] = ()
+    places: Places = field(default_factory=dict)
+    template: int | None = None
+    is_loop: bool = False
+    is_update: bool = False
+
+    @property
+    def domain(self) -> tuple[int, ...]:
+        return self.parallel + self.reduction
+
+
+class Refusal(Exception):
+    """Why two groups stay apart."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_row: elements of a row that may stay in fast memory between a reduction and what reads its row."""
+
+    max_row: int
+    epilogues: bool
+
+
+class Grouping:
+    """The groups of a graph. `merge` is the only way they change."""
+
+    def __init__(self, graph: Graph, updates: frozenset[int], limits: Limits) -> None:
+        self.graph, self.limits = graph, limits
+        self.users = graph.users()
+        self.returned = set(graph.results)
+        self.of: list[Group] = []
+        for number, node in enumerate(graph.nodes):
+            makers = {graph.producer[value] for value in node.inputs} - {None}
+            above = 0
+            for maker in makers:
+                above |= self.of[maker].above | (1 << maker)
+            group = Group([number], 1 << number, above)
+            if node.loop:
+                loop = node.loop
+                group.is_loop = True
+                group.is_update = node.outputs[0] in updates
+                group.parallel, group.reduction = (
+                    loop.extents[: loop.parallel],
+                    loop.extents[loop.parallel :],
+                )
+                group.places = {number: tuple(range(len(loop.extents)))}
+            elif node.op.name.removeprefix("keras.") in EPILOGUES and limits.epilogues:
+                group.template = number
+            self.of.append(group)
+
+    def groups(self) -> list[Group]:
+        """The groups in order of their first node."""
+        return list(dict.fromkeys(self.of))
+
+    def try_merge(self, first: Group, second: Group) -> str:
+        """Merges the two (nodes of `first` feed or stand beside those of `second`); "" or why not."""
+        try:
+            merged = self._merged(first, second)
+        except Refusal as refusal:
+            return str(refusal)
+        for number in merged.nodes:
+            self.of[number] = merged
+        # What depends on a part of the group now depends on all that the group depends on.
+        beyond = merged.above | merged.mask
+        for group in dict.fromkeys(self.of):
+            if group is not merged and group.above & merged.mask:
+                group.above |= beyond
+        return ""
+
+    def why_not(self, first: Group, second: Group) -> str:
+        """Why `try_merge` would refuse; nothing changes."""
+        try:
+            self._merged(first, second)
+        except Refusal as refusal:
+            return str(refusal)
+        return ""
+
+    def _merged(self, a: Group, b: Group) -> Group:
+        if a.is_update != b.is_update:
+            raise Refusal(KEPT_APART)
+        if a.template is not None:
+            shape = self._epilogue(a, b)
+        else:
+            shape = self._region(a, b)
+        if self._makes_cycle(a, b) or self._makes_cycle(b, a):
+            raise Refusal("would make a cycle")
+        parallel, reduction, places = shape
+        nodes = sorted(a.nodes + b.nodes)
+        mask = a.mask | b.mask
+        merged = Group(
+            nodes,
+            mask,
+            (a.above | b.above) & ~mask,
+            parallel,
+            reduction,
+            places,
+            a.template,
+            True,
+            a.is_update,
+        )
+        self._check_escapes(merged)
+        return merged
+
+    def _makes_cycle(self, a: Group, b: Group) -> bool:
+        """Whether a path leads from `a` through another group to `b`."""
+        for number in b.nodes:
+            for value in self.graph.nodes[number].inputs:
+                maker = self.graph.producer[value]
+                if maker is None or (a.mask | b.mask) >> maker & 1:
+                    continue
+                if self.of[maker].above & a.mask:
+                    return True
+        return False
+
+    def escapes(self, number: int, mask: int) -> bool:
+        """Whether a value of the node is used outside the nodes of `mask`."""
+        return any(
+            value in self.returned or any(not mask >> user & 1 for user in self.users[value])
+            for value in self.graph.nodes[number].outputs
+        )
+
+    # What a merged region looks like -----------------------------------------------------------------
+
+    def _region(self, a: Group, b: Group) -> tuple[tuple[int, ...], tuple[int, ...], Places]:
+        if not (a.is_loop and b.is_loop) or b.template is not None:
+            raise Refusal("different kinds of kernel")
+        if a.reduction and b.reduction:
+            if (a.parallel, a.reduction) != (b.parallel, b.reduction):
+                raise Refusal("different reduction domain")
+            fixed, other = a, b
+        else:
+            fixed, other = (b, a) if b.reduction else (a, b)
+        places = fixed.places | self._placed(fixed, other)
+        for producer, consumer in ((a, b), (b, a)):
+            self._check_reads(producer, consumer, fixed, places)
+        return fixed.parallel, fixed.reduction, places
+
+    def _placed(self, fixed: Group, other: Group) -> Places:
+        """The places of `other`'s loops among the dims of `fixed`."""
+        if other.reduction or other.parallel == fixed.parallel:
+            return other.places
+        if sorted(other.parallel) != sorted(fixed.domain):
+            raise Refusal(f"different domain: {_shown(other.parallel)} and {_shown(fixed.domain)}")
+        if not fixed.reduction:
+            raise Refusal("read in another order than it is made")
+        order = self._order(fixed, other)
+        return {
+            number: tuple(order[dim] for dim in place) for number, place in other.places.items()
+        }
+
+    def _order(self, fixed: Group, other: Group) -> tuple[int, ...]:
+        """Which dim of `fixed` each dim of `other` is, as the reads between the two demand."""
+        order: dict[int, int] = {}
+        for reader, maker in ((fixed, other), (other, fixed)):
+            for mine, theirs in self._pairs(reader, maker):
+                pairs = zip(mine, theirs, strict=True)
+                order.update(
+                    {m: t for m, t in pairs} if reader is other else {t: m for m, t in pairs}
+                )
+        free = [dim for dim in range(len(fixed.domain)) if dim not in order.values()]
+        for dim, extent in enumerate(other.parallel):
+            if dim not in order and free:
+                order[dim] = free.pop(0)
+            if dim not in order or fixed.domain[order[dim]] != extent:
+                raise Refusal("read in another order than it is made")
+        if sorted(order.values()) != list(range(len(fixed.domain))):
+            raise Refusal("read in another order than it is made")
+        return tuple(order[dim] for dim in range(len(other.parallel)))
+
+    def _pairs(
+        self, reader: Group, maker: Group
+    ) -> Iterable[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """For each read between the groups, the dims it is read at and made at, each in its own group."""
+        for number in reader.nodes:
+            loop = self.graph.nodes[number].loop
+            for source, dims in loop.reads() if loop else []:
+                producer = self.graph.producer[source]
+                if producer is None or not maker.mask >> producer & 1:
+                    continue
+                made = self._made_at(producer, maker.places)
+                read = tuple(reader.places[number][dim] for dim in dims if dim is not None)
+                if len(read) != len(made):
+                    raise Refusal("read at one place for all")
+                yield read, made
+
+    def _made_at(self, number: int, places: Places) -> tuple[int, ...]:
+        loop = self.graph.nodes[number].loop
+        assert loop is not None
+        return places[number][: loop.parallel]
+
+    def _check_reads(self, maker: Group, reader: Group, fixed: Group, places: Places) -> None:
+        """Values made inside are read where they are made, row values anywhere in their row."""
+        for number in reader.nodes:
+            loop = self.graph.nodes[number].loop
+            for source, dims in loop.reads() if loop else []:
+                producer = self.graph.producer[source]
+                if producer is None or not maker.mask >> producer & 1:
+                    continue
+                read = tuple(places[number][dim] for dim in dims if dim is not None)
+                if read != self._made_at(producer, places):
+                    raise Refusal("read in another order than it is made")
+                if len(places[number]) < len(read):
+                    raise Refusal("a row reads elements of itself")
+
+    def _check_escapes(self, group: Group) -> None:
+        """Full values leave a region in their own order, and only where a row fits fast memory."""
+        if group.template is not None or not group.reduction:
+            return
+        for number in group.nodes:
+            loop = self.graph.nodes[number].loop
+            assert loop is not None
+            full = not loop.combiner and len(loop.extents) == len(group.domain)
+            if not full or not self.escapes(number, group.mask):
+                continue
+            if group.places[number] != tuple(range(len(group.domain))):
+                raise Refusal("stored in another order than the reduction goes")
+            if prod(group.reduction) > (self.limits.max_row if group.parallel else 1024):
+                raise Refusal(f"rows of {prod(group.reduction)} elements are too long to keep")
+
+    def _epilogue(self, a: Group, b: Group) -> tuple[tuple[int, ...], tuple[int, ...], Places]:
+        """A pointwise group over the whole result of a template joins the template's kernel."""
+        assert a.template is not None
+        if not b.is_loop or b.template is not None or b.reduction:
+            raise Refusal("only pointwise loops fit behind a template")
+        template = self.graph.nodes[a.template]
+        shape = self.graph.types[template.outputs[0]].shape
+        axes = [axis for axis, dim in enumerate(squeezed_dims(shape)) if dim is not None]
+        if b.parallel != tuple(shape[axis] for axis in axes):
+            raise Refusal(f"different domain: {_shown(b.parallel)} behind {_shown(shape)}")
+        places = a.places | {
+            number: tuple(axes[dim] for dim in place) for number, place in b.places.items()
+        }
+        for number in b.nodes:
+            loop = self.graph.nodes[number].loop
+            for source, dims in loop.reads() if loop else []:
+                producer = self.graph.producer[source]
+                if producer is None or not a.mask >> producer & 1:
+                    continue
+                made = tuple(axes) if producer == a.template else self._made_at(producer, places)
+                if tuple(places[number][dim] for dim in dims if dim is not None) != made:
+                    raise Refusal("read in another order than it is made")
+        return shape, (), places
+
+
+def _shown(extents: tuple[int, ...]) -> str:
+    return "x".join(map(str, extents)) or "a scalar"
+
+
+def update_values(graph: Graph) -> frozenset[int]:
+    """Values of loops that only lead to new values of donated arguments, each of one parameter's shape.
+
+    Where the optimizer's layer is named, only its loops count. One such chain alone is no group of
+    updates, and then nothing is kept apart.
+    """
+    users = graph.users()
+    returned = set(graph.results)
+    updates: set[int] = set()
+    for number in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[number]
+        if node.loop is None or node.loop.combiner or not graph.types[node.outputs[0]].rank:
+            continue
+        (value,) = node.outputs
+        leads = value not in returned or value in graph.donated
+        inside = all(
+            _same_domain(graph, user, node.loop) and graph.nodes[user].outputs[0] in updates
+            for user in users[value]
+        )
+        if leads and inside and (value in graph.donated or users[value]):
+            updates.add(value)
+    named = {value for value in updates if _is_optimizer(graph, value)}
+    ends = [value for value in graph.donated if value in updates and (not named or value in named)]
+    return frozenset(named or updates) if len(ends) > 1 else frozenset()
+
+
+def _same_domain(graph: Graph, user: int, loop: Loop) -> bool:
+    other = graph.nodes[user].loop
+    return other is not None and other.extents == loop.extents
+
+
+def _is_optimizer(graph: Graph, value: int) -> bool:
+    producer = graph.producer[value]
+    return producer is not None and graph.nodes[producer].layer.split("/")[0] == "optimizer"
+
+
+def group_all(grouping: Grouping) -> None:
+    """Merges until nothing more fits: sibling reductions, then producers with readers, then siblings."""
+    _merge_siblings(grouping, reductions=True)
+    changed = True
+    while changed:
+        changed = _merge_edges(grouping)
+        changed = _merge_siblings(grouping, reductions=True) or changed
+    _merge_siblings(grouping, reductions=False)
+    while _merge_edges(grouping):
+        pass
+
+
+def edges(grouping: Grouping, number: int) -> list[int]:
+    """The makers of a node's inputs outside its group, latest first."""
+    graph = grouping.graph
+    makers = {graph.producer[value] for value in graph.nodes[number].inputs} - {None}
+    return sorted((m for m in makers if grouping.of[m] is not grouping.of[number]), reverse=True)
+
+
+def _merge_edges(grouping: Grouping) -> bool:
+    changed = False
+    for number, node in enumerate(grouping.graph.nodes):
+        for maker in edges(grouping, number) if node.loop else []:
+            first, second = grouping.of[maker], grouping.of[number]
+            if first is not second and (first.is_loop or first.template is not None):
+                changed |= not grouping.try_merge(first, second)
+    return changed
+
+
+def _merge_siblings(grouping: Grouping, reductions: bool) -> bool:
+    """Groups of one domain that read a common tensor (scalars need none in common)."""
+    changed = False
+    seen: dict[tuple, list[Group]] = {}
+    for group in grouping.groups():
+        if not group.is_loop or group.template is not None or bool(group.reduction) != reductions:
+            continue
+        if group.is_update:
+            continue
+        for key in _sharing_keys(grouping, group):
+            others = seen.setdefault((group.parallel, group.reduction, key), [])
+            current = grouping.of[group.nodes[0]]
+            for other in dict.fromkeys(grouping.of[g.nodes[0]] for g in others[-4:]):
+                if other is not current and not grouping.try_merge(other, current):
+                    changed = True
+                    current = grouping.of[group.nodes[0]]
+            others.append(current)
+    return changed
+
+
+def _sharing_keys(grouping: Grouping, group: Group) -> list[tuple]:
+    if not group.domain:
+        return [("scalar",)]
+    keys: dict[tuple, None] = {}
+    for number in group.nodes:
+        loop = grouping.graph.nodes[number].loop
+        assert loop is not None
+        for source, dims in loop.reads():
+            read = tuple(group.places[number][dim] for dim in dims if dim is not None)
+            if len(read) == len(group.domain):
+                keys[(source, read)] = None
+    return list(keys)

@@ -1,0 +1,131 @@
+"""Which producers are computed again where they are read, instead of being stored once.
+
+Movement (broadcast, transpose, casts), values made of nothing (random numbers, counters, constants) and
+cheap arithmetic on scalars always are, so masks never reach memory. Cheap arithmetic on arguments is
+where it would be read through a broadcast or a permutation, which no region can do with a stored value.
+"""
+
+from __future__ import annotations
+
+from .body import Body, Dims
+from .graph import Graph, Loop, Node, squeezed_dims
+
+CHEAP_OPS = 8
+_FREE = ("read", "arith.constant", "linalg.index", "arith.index_cast")
+_CASTS = (
+    "arith.extf",
+    "arith.truncf",
+    "arith.sitofp",
+    "arith.uitofp",
+    "arith.extsi",
+    "arith.extui",
+    "arith.trunci",
+)
+_MODERATE = (
+    "math.sqrt",
+    "math.rsqrt",
+    "math.absf",
+    "math.absi",
+    "math.floor",
+    "math.ceil",
+    "math.roundeven",
+)
+
+
+def cost(loop: Loop) -> int | None:
+    """Arithmetic ops an element, casts not counted; None when one is as dear as an exponential."""
+    count = 0
+    for position in loop.body.live([loop.value]):
+        name = loop.body.ops[position].name
+        if name.startswith("math.") and name not in _MODERATE:
+            return None
+        count += name not in _FREE and name not in _CASTS
+    return count
+
+
+def inline_producers(graph: Graph, updates: frozenset[int]) -> None:
+    """Rewrites loops so that recomputed producers stand in their readers' bodies.
+
+    Loops in `updates` (by result value) take scalars only: anything else would make them differ from
+    one another.
+    """
+    for node in graph.nodes:
+        if node.loop:
+            _expand(graph, node, updates)
+            graph.refresh(node)
+
+
+def _expand(graph: Graph, node: Node, updates: frozenset[int]) -> None:
+    loop = node.loop
+    assert loop is not None
+    body = Body()
+    is_update = node.outputs[0] in updates
+
+    def read(source: int, dims: Dims, dtype: str) -> int:
+        source, dims = through_unit_views(graph, source, dims)
+        producer = graph.loop_of(source)
+        if producer and _recomputes(graph, producer, loop, dims, is_update):
+            axes = squeezed_dims(graph.types[source].shape)
+            local = tuple(dim for dim, axis in zip(dims, axes, strict=True) if axis is not None)
+            return body.inline(producer.body, producer.value, local)
+        return body.read(source, dims, dtype)
+
+    loop.value = body.inline(loop.body, loop.value, tuple(range(len(loop.extents))), read)
+    loop.body = body
+
+
+def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_update: bool) -> bool:
+    if producer.combiner:
+        return False
+    price = cost(producer)
+    wide = [source for source, inner in producer.reads() if any(dim is not None for dim in inner)]
+    scalar = not producer.extents
+    if is_update:
+        return scalar and price is not None and price <= CHEAP_OPS
+    if not wide:
+        return not scalar or (price is not None and price <= CHEAP_OPS)
+    if price == 0:
+        return True
+    kept = tuple(dim for dim in dims if dim is not None)
+    if kept == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
+        return False
+    of_arguments = all(graph.loop_of(source) is None for source in wide)
+    return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
+
+
+def _reads_no_more(graph: Graph, producer: Loop, dims: Dims) -> bool:
+    """Whether a reduction that computes the producer itself loads no more memory than its value would be.
+
+    So for the difference from a mean: it is read in another order than it is made, but so is the tensor
+    that the mean is taken of, which is in memory anyway.
+    """
+    full = [source for source, inner in producer.reads() if _covers(inner, producer)]
+    if None in dims or len(set(dims)) != len(producer.extents) or len(full) != 1:
+        return False
+    return graph.loop_of(full[0]) is None or any(
+        node.loop.combiner and dims in _read_at(node.loop, full[0])
+        for node in graph.nodes
+        if node.loop and full[0] in node.inputs
+    )
+
+
+def _read_at(loop: Loop, source: int) -> list[Dims]:
+    return [dims for value, dims in loop.reads() if value == source]
+
+
+def _covers(dims: Dims, loop: Loop) -> bool:
+    return sum(dim is not None for dim in dims) == len(loop.extents)
+
+
+def through_unit_views(graph: Graph, source: int, dims: Dims) -> tuple[int, Dims]:
+    """The same element read from before reshapes that only add or drop axes of extent 1."""
+    while True:
+        producer = graph.producer[source]
+        if producer is None or graph.nodes[producer].kind != "reshape":
+            return source, dims
+        (before,) = graph.nodes[producer].inputs
+        kind, inner = graph.types[source], graph.types[before]
+        if [n for n in kind.shape if n != 1] != [n for n in inner.shape if n != 1]:
+            return source, dims
+        kept = iter(dim for dim, extent in zip(dims, kind.shape, strict=True) if extent != 1)
+        source, dims = before, tuple(None if extent == 1 else next(kept) for extent in inner.shape)

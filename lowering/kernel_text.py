@@ -1,0 +1,200 @@
+"""Writes one group of nodes as a kernel function: the fewest stages that the region contract allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .body import Body, Dims
+from .graph import Graph, Node
+from .grouping import Group, Grouping
+from .inline import cost
+from .mlir import TensorType
+from .write import Named, Writer, attribute_text, string_list
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A written kernel function.
+
+    Attributes:
+        name, text: of the function.
+        arguments, results: values of the graph that a call passes and gets.
+        types: the function's result types (without axes of extent 1, unlike the graph's values).
+        group: what it was made of.
+    """
+
+    name: str
+    text: str
+    arguments: tuple[int, ...]
+    results: tuple[int, ...]
+    types: tuple[TensorType, ...]
+    group: Group
+
+
+def write_kernel(grouping: Grouping, group: Group, name: str, reasons: list[str]) -> Kernel:
+    """The function of `group`, named `name`, with the reasons why it ends where it does."""
+    return _KernelWriter(grouping, group).write(name, reasons)
+
+
+class _KernelWriter:
+    def __init__(self, grouping: Grouping, group: Group) -> None:
+        self.grouping, self.group = grouping, group
+        self.graph: Graph = grouping.graph
+        self.writer = Writer()
+        self.arguments: dict[int, str] = {}
+        self.made: dict[int, Named] = {}
+        self.results: list[int] = []
+        self.roots = self._roots()
+
+    def write(self, name: str, reasons: list[str]) -> Kernel:
+        for number in self.group.nodes:
+            node = self.graph.nodes[number]
+            if node.loop is None:
+                self._template(node)
+            elif number in self.roots:
+                self._stage(number, node)
+            if self.grouping.escapes(number, self.group.mask):
+                self.results += [value for value in node.outputs if self._leaves(value)]
+        named = [self.made[value] for value in self.results]
+        self.writer.op("func.return", named, [], "", "")
+        types = tuple(kind for _, kind in named)
+        parameters = ", ".join(
+            f"{text}: {self.graph.types[value]}" for value, text in self.arguments.items()
+        )
+        header = (
+            f"func.func private @{name}({parameters}) -> ({', '.join(map(str, types))}) "
+            f"attributes {{{', '.join(self._attributes(reasons))}}} {{"
+        )
+        text = "\n".join([header, *self.writer.lines, "}"])
+        return Kernel(name, text, tuple(self.arguments), tuple(self.results), types, self.group)
+
+    def _leaves(self, value: int) -> bool:
+        users = self.grouping.users[value]
+        return value in self.grouping.returned or any(
+            not self.group.mask >> user & 1 for user in users
+        )
+
+    def _attributes(self, reasons: list[str]) -> list[str]:
+        nodes = [self.graph.nodes[number] for number in self.group.nodes]
+        layers = list(dict.fromkeys(node.layer for node in nodes if node.layer))
+        calls = [node.op.name.removeprefix("keras.") for node in nodes if node.loop is None]
+        attributes = [
+            f'keras.kernel = "{calls[0] if calls else "loop"}"',
+            f"keras.layers = {string_list(layers)}",
+        ]
+        return [*attributes, f"keras.reason = {string_list(reasons)}"] if reasons else attributes
+
+    def _roots(self) -> set[int]:
+        """Loops that are stages of their own; the others stand in the body of the one stage that reads them."""
+        roots: set[int] = set()
+        stages: dict[int, set[int]] = {}
+        for number in reversed(self.group.nodes):
+            loop = self.graph.nodes[number].loop
+            if loop is None:
+                continue
+            readers = self.grouping.users[self.graph.nodes[number].outputs[0]]
+            inside = [user for user in readers if self.group.mask >> user & 1]
+            found = set().union(*(stages[user] for user in inside)) if inside else set()
+            alone = len(found) == 1 or (found and cost(loop) == 0 and self._reads_arguments(number))
+            inner = (
+                alone
+                and not loop.combiner
+                and all(self._depth(number) == self._depth(s) for s in found)
+            )
+            if inner and not self.grouping.escapes(number, self.group.mask):
+                stages[number] = found
+            else:
+                roots.add(number)
+                stages[number] = {number}
+        return roots
+
+    def _depth(self, number: int) -> int:
+        """How many of the group's dims the loop runs over."""
+        return len(self.group.places[number])
+
+    def _reads_arguments(self, number: int) -> bool:
+        makers = {self.graph.producer[value] for value in self.graph.nodes[number].inputs}
+        return not any(maker is not None and self.group.mask >> maker & 1 for maker in makers)
+
+    def _named(self, value: int) -> Named:
+        """The SSA name of a value made inside, else of the argument that it becomes."""
+        if value in self.made:
+            return self.made[value]
+        if value not in self.arguments:
+            self.arguments[value] = f"%a{len(self.arguments)}"
+        return self.arguments[value], self.graph.types[value]
+
+    def _template(self, node: Node) -> None:
+        operands = [self._named(value) for value in node.inputs]
+        types = [self.graph.types[value] for value in node.outputs]
+        names = self.writer.op(
+            node.op.name, operands, types, attribute_text(node.op), node.location
+        )
+        for value, name, kind in zip(node.outputs, names, types, strict=True):
+            self.made[value] = (name, kind)
+
+    def _stage(self, number: int, node: Node) -> None:
+        loop = node.loop
+        assert loop is not None
+        body = Body()
+        value = self._code(body, number)
+        domain, (result,) = self.group.domain, node.outputs
+        extents = domain[: self._depth(number)] if self.group.template is None else domain
+        kind = self._stage_type(result, extents, loop.combiner)
+        if loop.combiner and not self._covers(body, value, len(extents)):
+            whole = TensorType(extents, body.types[value])
+            name = self.writer.generic(
+                body, value, whole, extents, self._source, location=node.location, op=loop.op
+            )
+            body = Body()
+            value = body.read((name, whole), tuple(range(len(extents))), whole.dtype)
+        name = self.writer.generic(
+            body,
+            value,
+            kind,
+            extents,
+            self._source,
+            combiner=loop.combiner,
+            location=node.location,
+            op=loop.op,
+        )
+        self.made[result] = (name, kind)
+
+    def _stage_type(self, value: int, extents: tuple[int, ...], combiner: str) -> TensorType:
+        kind = self.graph.types[value]
+        if self.group.template is not None:
+            return kind.with_shape(extents)
+        return kind.with_shape(self.group.parallel if combiner else extents)
+
+    def _source(self, source: int | Named) -> Named:
+        return source if isinstance(source, tuple) else self._named(source)
+
+    @staticmethod
+    def _covers(body: Body, value: int, rank: int) -> bool:
+        """Whether the reads tell linalg how far every dim goes."""
+        found = {dim for _, dims in body.reads(value) for dim in dims}
+        return found.issuperset(range(rank))
+
+    def _code(self, body: Body, number: int) -> int:
+        """The code of a loop in the group's dims, with the loops that are no stages inlined."""
+        loop = self.graph.nodes[number].loop
+        assert loop is not None
+
+        def read(source: int, dims: Dims, dtype: str) -> int:
+            maker = self.graph.producer[source]
+            if maker is None or not self.group.mask >> maker & 1:
+                return body.read(source, dims, dtype)
+            if maker in self.roots or self.graph.nodes[maker].loop is None:
+                return body.read(source, self._inside(source, maker, dims), dtype)
+            return self._code(body, maker)
+
+        return body.inline(loop.body, loop.value, self.group.places[number], read)
+
+    def _inside(self, source: int, maker: int, dims: Dims) -> Dims:
+        """Where a value made inside is read: at identity over the type it has inside."""
+        if self.group.template is None:
+            return tuple(dim for dim in dims if dim is not None)
+        shape = self.graph.types[source].shape
+        if maker == self.group.template:
+            return tuple(range(len(shape)))
+        return tuple(range(len(self.group.domain)))

@@ -1,0 +1,423 @@
+"""How each `keras` op is spelled in linalg: one rule an op or family, found by decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlir import ir
+
+from . import scalar
+from .body import Body, Dims
+from .dialect import attributes_of
+from .errors import DialectError
+from .mlir import TensorType
+from .ops.random import MULTIPLIERS, ROUNDS, WEYL
+from .write import Named, Writer, attribute_text, reshape
+
+Rule = Callable[["Lowering", ir.Operation], None]
+_RULES: dict[str, Rule] = {}
+
+
+def lowers(*names: str) -> Callable[[Rule], Rule]:
+    """Registers the decorated function as the rule of `names`; a second one is refused."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            if name in _RULES:
+                raise DialectError(f"keras.{name} has two linalg rules")
+            _RULES[name] = rule
+        return rule
+
+    return register
+
+
+class Lowering:
+    """Lowers the ops of one function in order; `writer.lines` is what came of them."""
+
+    def __init__(self) -> None:
+        self.writer = Writer()
+        self._names: dict[ir.Value, str] = {}
+        self.splats: dict[ir.Value, float | int] = {}
+
+    def bind_argument(self, value: ir.Value) -> str:
+        self._names[value] = f"%a{len(self._names)}"
+        return self._names[value]
+
+    def bind(self, value: ir.Value, name: str) -> None:
+        self._names[value] = name
+
+    def lower(self, op: ir.Operation) -> None:
+        """Writes what `op` becomes."""
+        name = op.name.removeprefix("keras.")
+        if op.name.startswith("keras.") and name in _RULES:
+            _RULES[name](self, op)
+        elif op.name.startswith("keras.") and name in scalar.RULES:
+            _pointwise(self, op)
+        elif op.name == "func.return":
+            operands = [self.named(value) for value in op.operands]
+            self.writer.op("func.return", operands, [], "", str(op.location))
+        else:
+            self.keep(op)
+
+    def keep(self, op: ir.Operation) -> None:
+        """The op as it is, on the lowered operands."""
+        operands = [self.named(value) for value in op.operands]
+        types = [TensorType.of(result) for result in op.results]
+        made = self.writer.op(op.name, operands, types, attribute_text(op), str(op.location))
+        for result, name in zip(op.results, made, strict=True):
+            self.bind(result, name)
+
+    def named(self, value: ir.Value) -> Named:
+        """The lowered value; a splat constant is written out on first use."""
+        kind = TensorType.of(value)
+        if value not in self._names:
+            body = Body()
+            made = self.writer.generic(
+                body,
+                body.constant(self.splats[value], kind.dtype),
+                kind,
+                kind.shape,
+                _unnamed,
+                op="full",
+            )
+            self.bind(value, made)
+        return self._names[value], kind
+
+    def read(self, body: Body, value: ir.Value, dims: Dims) -> int:
+        """The element of `value` at `dims`, or the constant that it is everywhere."""
+        kind = TensorType.of(value)
+        if value in self.splats:
+            return body.constant(self.splats[value], kind.dtype)
+        return body.read(value, dims, kind.dtype)
+
+    def generic(
+        self,
+        op: ir.Operation,
+        body: Body,
+        value: int,
+        *,
+        extents: tuple[int, ...] = (),
+        combiner: str = "",
+    ) -> None:
+        """Writes the generic that computes `op`'s result (over `extents` if it folds)."""
+        kind = TensorType.of(op.results[0])
+        self.bind(op.results[0], self.loop(op, body, value, kind, extents or kind.shape, combiner))
+
+    def loop(
+        self,
+        op: ir.Operation,
+        body: Body,
+        value: int,
+        kind: TensorType,
+        extents: tuple[int, ...],
+        combiner: str = "",
+    ) -> str:
+        return self.writer.generic(
+            body,
+            value,
+            kind,
+            extents,
+            lambda source: source if isinstance(source, tuple) else self.named(source),
+            combiner=combiner,
+            location=str(op.location),
+            op=op.name.removeprefix("keras."),
+        )
+
+
+def _unnamed(source: Any) -> Named:
+    raise DialectError("a constant reads nothing")
+
+
+def broadcast_dims(shape: Sequence[int], result: Sequence[int]) -> Dims:
+    """How NumPy's rule indexes an operand of `shape` from the dims of `result`."""
+    skipped = len(result) - len(shape)
+    return tuple(
+        None if extent == 1 and result[skipped + i] != 1 else skipped + i
+        for i, extent in enumerate(shape)
+    )
+
+
+def _pointwise(lowering: Lowering, op: ir.Operation) -> None:
+    body, shape = Body(), TensorType.of(op.results[0]).shape
+    operands = [
+        lowering.read(body, x, broadcast_dims(TensorType.of(x).shape, shape)) for x in op.operands
+    ]
+    lowering.generic(op, body, scalar.emit(body, op.name.removeprefix("keras."), operands))
+
+
+@lowers("cast")
+def _cast(lowering: Lowering, op: ir.Operation) -> None:
+    body, x = Body(), op.operands[0]
+    kind = TensorType.of(op.results[0])
+    if x in lowering.splats and kind.is_float == TensorType.of(x).is_float:
+        lowering.splats[op.results[0]] = lowering.splats[x]
+        return
+    read = lowering.read(body, x, tuple(range(kind.rank)))
+    lowering.generic(op, body, scalar.cast(body, read, kind.dtype))
+
+
+@lowers("full")
+def _full(lowering: Lowering, op: ir.Operation) -> None:
+    lowering.splats[op.results[0]] = attributes_of(op)["value"]
+
+
+@lowers("iota")
+def _iota(lowering: Lowering, op: ir.Operation) -> None:
+    body, kind = Body(), TensorType.of(op.results[0])
+    lowering.generic(op, body, _index_as(body, attributes_of(op)["axis"], kind.dtype))
+
+
+def _index_as(body: Body, axis: int, dtype: str) -> int:
+    whole = body.add("arith.index_cast", (body.index(axis),), ("i64",))
+    return scalar.cast(body, whole, dtype)
+
+
+def _moved(lowering: Lowering, op: ir.Operation, dims: Dims) -> None:
+    """The result is operand 0 read through `dims`."""
+    if op.operands[0] in lowering.splats:
+        lowering.splats[op.results[0]] = lowering.splats[op.operands[0]]
+        return
+    body = Body()
+    lowering.generic(op, body, lowering.read(body, op.operands[0], dims))
+
+
+@lowers("broadcast_to")
+def _broadcast_to(lowering: Lowering, op: ir.Operation) -> None:
+    _moved(
+        lowering,
+        op,
+        broadcast_dims(TensorType.of(op.operands[0]).shape, TensorType.of(op.results[0]).shape),
+    )
+
+
+@lowers("broadcast_in_dim")
+def _broadcast_in_dim(lowering: Lowering, op: ir.Operation) -> None:
+    shape, result = TensorType.of(op.operands[0]).shape, TensorType.of(op.results[0]).shape
+    placed = zip(shape, attributes_of(op)["dims"], strict=True)
+    _moved(
+        lowering, op, tuple(None if extent == 1 != result[dim] else dim for extent, dim in placed)
+    )
+
+
+@lowers("transpose")
+def _transpose(lowering: Lowering, op: ir.Operation) -> None:
+    permutation = attributes_of(op)["permutation"]
+    _moved(lowering, op, tuple(permutation.index(axis) for axis in range(len(permutation))))
+
+
+@lowers("reshape")
+def _reshape(lowering: Lowering, op: ir.Operation) -> None:
+    if op.operands[0] in lowering.splats:
+        lowering.splats[op.results[0]] = lowering.splats[op.operands[0]]
+        return
+    shape = TensorType.of(op.results[0]).shape
+    lowering.bind(
+        op.results[0],
+        reshape(lowering.writer, lowering.named(op.operands[0]), shape, str(op.location)),
+    )
+
+
+@lowers("slice")
+def _slice(lowering: Lowering, op: ir.Operation) -> None:
+    """A range that is one piece of memory is a view; any other stays an op."""
+    name, kind = lowering.named(op.operands[0])
+    made = TensorType.of(op.results[0])
+    attributes = attributes_of(op)
+    cut = [i for i, extent in enumerate(kind.shape) if made.shape[i] != extent]
+    outer = kind.shape[: cut[-1]] if cut else ()
+    if any(made.shape[i] != 1 for i in range(len(outer))) or any(
+        s != 1 for s in attributes["strides"]
+    ):
+        lowering.keep(op)
+        return
+    view = lowering.writer.fresh()
+    starts = list(attributes["starts"])
+    lowering.writer.line(
+        f"{view} = tensor.extract_slice {name}{starts} {list(made.shape)} {[1] * kind.rank} "
+        f": {kind} to {made} {op.location}"
+    )
+    lowering.bind(op.results[0], view)
+
+
+_FOLDS = {
+    "sum": ("arith.addf", "arith.addi"),
+    "prod": ("arith.mulf", "arith.muli"),
+    "max": ("arith.maximumf", "arith.maxsi"),
+    "min": ("arith.minimumf", "arith.minsi"),
+    "any": ("", "arith.ori"),
+    "all": ("", "arith.andi"),
+}
+
+
+def _reduced_domain(kind: TensorType, axes: Sequence[int]) -> tuple[tuple[int, ...], Dims]:
+    """The extents of a reduction of `kind` (kept axes first), and how the operand is read there."""
+    order = [i for i in range(kind.rank) if i not in axes] + sorted(axes)
+    return tuple(kind.shape[i] for i in order), tuple(order.index(i) for i in range(kind.rank))
+
+
+@lowers(*_FOLDS)
+def _reduce(lowering: Lowering, op: ir.Operation) -> None:
+    """Half floats are accumulated in float32 and rounded once."""
+    kind, made = TensorType.of(op.operands[0]), TensorType.of(op.results[0])
+    extents, dims = _reduced_domain(kind, attributes_of(op)["axes"])
+    body = Body()
+    value = lowering.read(body, op.operands[0], dims)
+    combiner = _FOLDS[op.name.removeprefix("keras.")][0 if kind.is_float else 1]
+    if kind.dtype not in ("f16", "bf16"):
+        lowering.generic(
+            op,
+            body,
+            _covering(lowering, op, body, value, extents),
+            extents=extents,
+            combiner=combiner,
+        )
+        return
+    wide = made.with_dtype("f32")
+    value = scalar.cast(body, value, "f32")
+    total = lowering.loop(
+        op, body, _covering(lowering, op, body, value, extents), wide, extents, combiner
+    )
+    rounded = Body()
+    read = rounded.read((total, wide), tuple(range(wide.rank)), "f32")
+    lowering.generic(op, rounded, scalar.cast(rounded, read, kind.dtype))
+
+
+def _covering(
+    lowering: Lowering, op: ir.Operation, body: Body, value: int, extents: tuple[int, ...]
+) -> int:
+    """`value`, read from a tensor over `extents` if it reads none that tells linalg how far dims go."""
+    if body.reads(value):
+        return value
+    kind = TensorType(extents, body.types[value])
+    return body.read(
+        (lowering.loop(op, body, value, kind, extents), kind),
+        tuple(range(len(extents))),
+        kind.dtype,
+    )
+
+
+@lowers("argmax", "argmin")
+def _arg_extremum(lowering: Lowering, op: ir.Operation) -> None:
+    """The least index at which the extremum (or a NaN) stands."""
+    x, made = op.operands[0], TensorType.of(op.results[0])
+    kind = TensorType.of(x)
+    extents, dims = _reduced_domain(kind, (attributes_of(op)["axis"],))
+    fold = "max" if op.name == "keras.argmax" else "min"
+    body = Body()
+    value = lowering.read(body, x, dims)
+    extremum = made.with_dtype(kind.dtype)
+    combiner = _FOLDS[fold][0 if kind.is_float else 1]
+    value = _covering(lowering, op, body, value, extents)
+    best = lowering.loop(op, body, value, extremum, extents, combiner)
+    body = Body()
+    value = _covering(lowering, op, body, lowering.read(body, x, dims), extents)
+    found = scalar.compare(
+        body, "eq", value, body.read((best, extremum), tuple(range(made.rank)), kind.dtype)
+    )
+    if kind.is_float:
+        found = scalar.binary(
+            body, "", "ori", found, scalar.compare(body, "unordered", value, value)
+        )
+    index = body.add("arith.index_cast", (body.index(made.rank),), ("i64",))
+    place = scalar.select(body, found, index, body.constant((1 << 63) - 1, "i64"))
+    lowering.generic(op, body, place, extents=extents, combiner="arith.minsi")
+
+
+@lowers("random_bits")
+def _random_bits(lowering: Lowering, op: ir.Operation) -> None:
+    body = Body()
+    word = _philox(lowering, op, body, op.operands[0])
+    lowering.generic(op, body, body.add("arith.extui", (word,), ("i64",)))
+
+
+@lowers("random_uniform")
+def _random_uniform(lowering: Lowering, op: ir.Operation) -> None:
+    body = Body()
+    lowering.generic(op, body, _uniform(body, _philox(lowering, op, body, op.operands[0])))
+
+
+@lowers("dropout")
+def _dropout(lowering: Lowering, op: ir.Operation) -> None:
+    body, rate = Body(), attributes_of(op)["rate"]
+    x, key = op.operands
+    kind = TensorType.of(x)
+    value = lowering.read(body, x, tuple(range(kind.rank)))
+    compute = "f64" if kind.dtype == "f64" else "f32"
+    draw = _uniform(body, _philox(lowering, op, body, key))
+    kept = scalar.compare(body, "ge", draw, body.constant(rate, "f32"))
+    # At rate 1 nothing is kept; the division must not make a NaN constant of it.
+    scaled = scalar.binary(
+        body, "divf", "", scalar.cast(body, value, compute), body.constant(1 - rate, compute)
+    )
+    chosen = scalar.select(body, kept, scaled, body.constant(0.0, compute))
+    lowering.generic(op, body, scalar.cast(body, chosen, kind.dtype))
+
+
+def _uniform(body: Body, word: int) -> int:
+    """The upper 24 bits of a word times 2^-24: exact in float32."""
+    shifted = body.add("arith.shrui", (word, body.constant(8, "i32")), ("i32",))
+    drawn = body.add("arith.uitofp", (shifted,), ("f32",))
+    return scalar.binary(body, "mulf", "", drawn, body.constant(2.0**-24, "f32"))
+
+
+def _philox(lowering: Lowering, op: ir.Operation, body: Body, key: ir.Value) -> int:
+    """The first Philox4x32-10 word (i32) of the element's row-major index."""
+    c0, c1 = _counter(body, TensorType.of(op.results[0]).shape)
+    c2 = c3 = body.constant(0, "i32")
+    k0, k1 = (_key_word(lowering, op, body, key, i) for i in range(2))
+    for _ in range(ROUNDS):
+        low0 = _wide_product(body, c0, MULTIPLIERS[0])
+        low1 = _wide_product(body, c2, MULTIPLIERS[1])
+        c0, c1, c2, c3 = (
+            _xor(body, low1 + 1, c1, k0),
+            low1,
+            _xor(body, low0 + 1, c3, k1),
+            low0,
+        )
+        k0, k1 = (
+            scalar.binary(body, "", "addi", word, body.constant(_signed(step), "i32"))
+            for word, step in zip((k0, k1), WEYL, strict=True)
+        )
+    return c0
+
+
+def _counter(body: Body, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The row-major index as two i32 words."""
+    linear = body.constant(0, "i64")
+    for axis, extent in enumerate(shape):
+        step = body.add("arith.index_cast", (body.index(axis),), ("i64",))
+        scaled = (
+            scalar.binary(body, "", "muli", linear, body.constant(extent, "i64")) if axis else None
+        )
+        linear = step if scaled is None else scalar.binary(body, "", "addi", scaled, step)
+    high = body.add("arith.shrui", (linear, body.constant(32, "i64")), ("i64",))
+    return scalar.cast(body, linear, "i32"), scalar.cast(body, high, "i32")
+
+
+def _key_word(lowering: Lowering, op: ir.Operation, body: Body, key: ir.Value, i: int) -> int:
+    name, kind = lowering.named(key)
+    word, scalar_type = lowering.writer.fresh(), TensorType((), kind.dtype)
+    lowering.writer.line(
+        f"{word} = tensor.extract_slice {name}[{i}] [1] [1] : {kind} to {scalar_type} {op.location}"
+    )
+    return scalar.cast(body, body.read((word, scalar_type), (), kind.dtype), "i32")
+
+
+def _wide_product(body: Body, x: int, factor: int) -> int:
+    """The number of the low word of x * factor; the high word's number is one more."""
+    return body.add(
+        "arith.mului_extended", (x, body.constant(_signed(factor), "i32")), ("i32", "i32")
+    )
+
+
+def _xor(body: Body, *words: int) -> int:
+    first, *rest = words
+    for word in rest:
+        first = scalar.binary(body, "", "xori", first, word)
+    return first
+
+
+def _signed(word: int) -> int:
+    """A 32-bit word as i32 spells it."""
+    return word - (1 << 32) if word >> 31 else word

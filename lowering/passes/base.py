@@ -1,0 +1,55 @@
+"""What a pass is: a frozen dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from mlir import ir
+
+from ..errors import LoweringError
+from ..mlir import stage_of
+
+
+class PassError(LoweringError):
+    """A module that a pass cannot take; the sentence says which op and why."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A rewrite of a module of stage `takes` into a new module of stage `gives`.
+
+    A pass never changes the module that it is given. `str(pass)` is its textual spelling with options.
+    """
+
+    name: ClassVar[str]
+    takes: ClassVar[str]
+    gives: ClassVar[str]
+
+    def run(self, module: ir.Module) -> ir.Module:
+        """The rewritten module.
+
+        Raises:
+            PassError: the module is of another stage, or holds what the pass cannot express.
+        """
+        raise NotImplementedError
+
+    def check_stage(self, module: ir.Module) -> None:
+        if stage_of(module) != self.takes:
+            raise PassError(
+                f"{self.name} takes a module of stage {self.takes!r}, not {stage_of(module)!r}"
+            )
+
+    def __str__(self) -> str:
+        options = " ".join(
+            f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self)
+        )
+        return f"{self.name}{{{options}}}" if options else self.name
+
+
+def _shown(value: object) -> str:
+    return (
+        ",".join(sorted(map(str, value)))
+        if isinstance(value, frozenset | tuple)
+        else str(value).lower()
+    )

@@ -1,0 +1,193 @@
+"""fuse-regions: `linalg.generic`s become kernel functions; `@main` only calls them and reshapes.
+
+Producers that are cheaper to compute again than to store are inlined; then loops that share a domain are
+merged (grouping.py) and each group is written with the fewest stages (kernel_text.py). Every edge between
+two kernels that did not become one carries its reason as `keras.reason` on the reader.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlir import ir
+
+from ..errors import RegionError
+from ..graph import Graph, Node, read_graph
+from ..grouping import Group, Grouping, Limits, edges, group_all, update_values
+from ..inline import inline_producers
+from ..kernel_text import Kernel, write_kernel
+from ..mlir import functions, parse
+from ..order import ordered
+from ..sink import sink_reshapes
+from ..write import Named, Writer, argument_text, attribute_text, op_text, reshape
+from .base import Pass, PassError
+
+_PLAIN = ("cast", "broadcast_to", "broadcast_in_dim", "transpose", "full", "loop")
+_NAME_PARTS = 4
+
+
+@dataclass(frozen=True)
+class FuseRegions(Pass):
+    """Options: `epilogues`, whether pointwise readers of a product or convolution join its kernel;
+    `max_row`, the longest row (elements) that a region may read again after reducing it.
+    """
+
+    name: ClassVar[str] = "fuse-regions"
+    takes: ClassVar[str] = "linalg"
+    gives: ClassVar[str] = "regions"
+
+    epilogues: bool = True
+    max_row: int = 65536
+
+    def run(self, module: ir.Module) -> ir.Module:
+        self.check_stage(module)
+        try:
+            graph = read_graph(module)
+        except RegionError as error:
+            raise PassError(f"{self.name}: {error}") from None
+        graph.drop_dead()
+        sink_reshapes(graph)
+        updates = update_values(graph)
+        inline_producers(graph, updates)
+        graph.drop_dead()
+        grouping = Grouping(graph, updates, Limits(self.max_row, self.epilogues))
+        group_all(grouping)
+        order = _ordered(grouping)
+        names = _names(graph, order)
+        reasons = _Reasons(grouping, names)
+        kernels = {
+            id(group): write_kernel(grouping, group, names[id(group)], reasons.of(group))
+            for group in order
+            if id(group) in names
+        }
+        declarations = [
+            op_text(function)
+            for function in functions(module).values()
+            if not function.regions[0].blocks
+        ]
+        return parse(_module_text(graph, order, kernels, declarations))
+
+
+def _ordered(grouping: Grouping) -> list[Group]:
+    """The groups so that each stands after what it needs, else in program order."""
+    groups = grouping.groups()
+    number = {id(group): i for i, group in enumerate(groups)}
+
+    def needs(i: int) -> list[int]:
+        makers = [maker for node in groups[i].nodes for maker in edges(grouping, node)]
+        return [number[id(grouping.of[maker])] for maker in makers]
+
+    return [groups[i] for i in ordered(range(len(groups)), needs)]
+
+
+def _names(graph: Graph, order: list[Group]) -> dict[int, str]:
+    """A readable, unique name for every group that becomes a function: layer, ops, number."""
+    names: dict[int, str] = {}
+    for group in order:
+        nodes = [graph.nodes[number] for number in group.nodes]
+        if nodes[0].kind in ("view", "reshape") or nodes[0].op.name == "func.call":
+            continue
+        ops = list(
+            dict.fromkeys(
+                node.loop.op if node.loop else node.op.name.removeprefix("keras.") for node in nodes
+            )
+        )
+        telling = [op for op in ops if op not in _PLAIN] or ops[:1]
+        layer = next((node.layer for node in reversed(nodes) if node.layer), "")
+        tail = [part for part in layer.split("/") if part != "grad"][-1:]
+        parts = [re.sub(r"\W", "_", part) for part in [*tail, *telling[:_NAME_PARTS]]]
+        names[id(group)] = "_".join([*parts, str(len(names))])
+    return names
+
+
+class _Reasons:
+    """Why each kernel ends where it does."""
+
+    def __init__(self, grouping: Grouping, names: dict[int, str]) -> None:
+        self.grouping, self.names = grouping, names
+
+    def of(self, group: Group) -> list[str]:
+        """One sentence for each kernel or reshape that `group` reads from without being one with it."""
+        graph, found = self.grouping.graph, {}
+        if not group.is_loop:
+            return []
+        for number in group.nodes:
+            for maker in edges(self.grouping, number):
+                node = graph.nodes[maker]
+                if any(graph.types[value].rank for value in node.outputs):
+                    found[self._name(maker, node)] = self._why(maker, node, group)
+        return [f"{name}: {why}" for name, why in found.items() if why]
+
+    def _name(self, maker: int, node: Node) -> str:
+        callee = {} if node.op is None else node.op.attributes
+        fallback = str(callee["callee"]) if "callee" in callee else node.kind
+        return self.names.get(id(self.grouping.of[maker]), fallback)
+
+    def _why(self, maker: int, node: Node, group: Group) -> str:
+        if node.kind in ("view", "reshape"):
+            source = self.grouping.graph.producer[node.inputs[0]]
+            return "" if source is None else f"{node.kind} between"
+        other = self.grouping.of[maker]
+        if node.loop is None and other.template is None:
+            return "takes no epilogue"
+        return self.grouping.why_not(other, group)
+
+
+def _module_text(
+    graph: Graph, order: list[Group], kernels: dict[int, Kernel], declarations: list[str]
+) -> str:
+    writer = Writer()
+    values: dict[int, Named] = {}
+    arguments = []
+    for value, attributes in enumerate(argument_text(graph.function)):
+        values[value] = (f"%a{value}", graph.types[value])
+        arguments.append(f"%a{value}: {graph.types[value]} {attributes}")
+    for group in order:
+        nodes = [graph.nodes[number] for number in group.nodes]
+        if id(group) in kernels:
+            _call(writer, graph, values, kernels[id(group)], nodes[-1].location)
+        elif nodes[0].kind == "reshape":
+            (source,), (value,) = nodes[0].inputs, nodes[0].outputs
+            kind = graph.types[value]
+            values[value] = (reshape(writer, values[source], kind.shape, nodes[0].location), kind)
+        else:
+            (node,) = nodes
+            operands = [values[value] for value in node.inputs]
+            types = [graph.types[value] for value in node.outputs]
+            made = writer.op(node.op.name, operands, types, attribute_text(node.op), node.location)
+            values.update(
+                {
+                    value: (name, kind)
+                    for value, name, kind in zip(node.outputs, made, types, strict=True)
+                }
+            )
+    writer.op("func.return", [values[value] for value in graph.results], [], "", "")
+    types_text = ", ".join(str(graph.types[value]) for value in graph.results)
+    kept = attribute_text(
+        graph.function, ("sym_name", "function_type", "arg_attrs", "res_attrs", "sym_visibility")
+    )
+    return "\n".join(
+        [
+            'module attributes {keras.stage = "regions"} {',
+            *declarations,
+            *(kernel.text for kernel in kernels.values()),
+            f"func.func @main({', '.join(arguments)}) -> ({types_text}) attributes {kept} {{",
+            *writer.lines,
+            "}",
+            "}",
+        ]
+    )
+
+
+def _call(
+    writer: Writer, graph: Graph, values: dict[int, Named], kernel: Kernel, location: str
+) -> None:
+    operands = [values[value] for value in kernel.arguments]
+    names = writer.op("func.call", operands, kernel.types, f"{{callee = @{kernel.name}}}", location)
+    for value, name, kind in zip(kernel.results, names, kernel.types, strict=True):
+        wanted = graph.types[value]
+        if kind != wanted:
+            name = reshape(writer, (name, kind), wanted.shape, location)
+        values[value] = (name, wanted)

@@ -1,0 +1,307 @@
+"""group-instances: parallel kernels with equal code, on whatever shapes, become one "multi" kernel.
+
+So the optimizer's update is one launch for all parameters. Kernels that depend on one another stay
+apart, and a group is formed only where no path leads out of it and back in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from mlir import ir
+
+from ..body import read_block
+from ..errors import RegionError
+from ..mlir import TensorType, functions, parse
+from ..order import ordered
+from ..region import Region, kernel_kind, read_region
+from ..write import Named, Writer, argument_text, attribute_text, op_text, string_list
+from .base import Pass
+
+Key = tuple[Any, ...]
+
+
+@dataclass
+class _Item:
+    """An op of `@main` and the ops it depends on, as a mask of their numbers."""
+
+    op: ir.Operation
+    above: int
+
+
+@dataclass
+class _Group:
+    """Calls of kernels with equal code."""
+
+    key: Key
+    items: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class GroupInstances(Pass):
+    """Option `least`: how many instances make a group."""
+
+    name: ClassVar[str] = "group-instances"
+    takes: ClassVar[str] = "regions"
+    gives: ClassVar[str] = "regions"
+
+    least: int = 2
+
+    def run(self, module: ir.Module) -> ir.Module:
+        self.check_stage(module)
+        known = functions(module)
+        main = known.pop("main")
+        items = _items(main)
+        keys = {
+            name: _key(function)
+            for name, function in known.items()
+            if kernel_kind(function) == "loop"
+        }
+        groups = [group for group in _groups(items, keys) if len(group.items) >= self.least]
+        if not groups:
+            return parse(op_text(module.operation))
+        return parse(_text(main, known, items, groups))
+
+
+def _items(main: ir.OpView) -> list[_Item]:
+    items: list[_Item] = []
+    maker: dict[ir.Value, int] = {}
+    for view in main.regions[0].blocks[0].operations:
+        op, number, above = view.operation, len(items), 0
+        for value in op.operands:
+            if value in maker:
+                above |= items[maker[value]].above | (1 << maker[value])
+        maker.update(dict.fromkeys(op.results, number))
+        items.append(_Item(op, above))
+    return items
+
+
+def _key(function: ir.OpView) -> Key | None:
+    """The code of a purely parallel kernel with the shapes left out; None if it is none that can be grouped.
+
+    On a domain of one element every read is both of the element in its place and of a scalar: those
+    reads get the kind "any".
+    """
+    try:
+        region = read_region(function)
+    except RegionError:
+        return None
+    if region.reduction:
+        return None
+    kinds = _kinds(region)
+    if kinds is None:
+        return None
+    stages = []
+    for stage in region.stages:
+        sources = [((read.source, read.index), ()) for read in stage.reads]
+        body, numbers = read_block(stage.block, sources)
+        if any(op.name == "linalg.index" for op in body.ops):
+            return None
+        stages.append((tuple(body.ops), numbers[stage.value], stage.type.dtype))
+    dtypes = tuple(kind.dtype for kind in region.arguments)
+    return (tuple(stages), region.outputs, dtypes), kinds
+
+
+def _kinds(region: Region) -> tuple[str, ...] | None:
+    """For each argument how it is read: "scalar", "element" or "any"; None if in another way or both."""
+    rank = len(region.parallel)
+    single = all(extent == 1 for extent in region.parallel)
+    kinds = ["any"] * len(region.arguments)
+    for stage in region.stages:
+        for read in stage.reads:
+            if read.source != "argument" or single:
+                continue
+            dims = tuple(dim for dim in read.dims if dim is not None)
+            kind = {tuple(range(rank)): "element", (): "scalar"}.get(dims)
+            if kind is None or kinds[read.index] not in ("any", kind):
+                return None
+            kinds[read.index] = kind
+    return tuple(kinds)
+
+
+def _agree(a: Key, b: Key) -> bool:
+    """Whether two kernels' code is equal, a read of kind "any" being equal to both others."""
+    same = zip(a[1], b[1], strict=False)
+    return a[0] == b[0] and all(x == y or "any" in (x, y) for x, y in same)
+
+
+def _groups(items: list[_Item], keys: dict[str, Key | None]) -> list[_Group]:
+    """Independent calls of equal code, without making a cycle of what lies between them."""
+    groups: list[_Group] = []
+    for number, item in enumerate(items):
+        key = keys.get(_callee(item.op))
+        if key is None:
+            continue
+        for group in groups:
+            if _agree(group.key, key) and _join(items, group, number):
+                break
+        else:
+            groups.append(_Group(key, [number]))
+    # The first member is the pattern of the loop, so it must not be of one element.
+    for group in groups:
+        group.items.sort(key=lambda n: (_is_single(items[n]), n))
+    return groups
+
+
+def _is_single(item: _Item) -> bool:
+    return all(TensorType.of(result).size == 1 for result in item.op.results)
+
+
+def _join(items: list[_Item], group: _Group, number: int) -> bool:
+    """Adds a call to a group unless a path leads from one to the other; then all that depends on one
+    member depends on what any of them does."""
+    mask = sum(1 << n for n in group.items)
+    if items[number].above & mask or any(items[n].above >> number & 1 for n in group.items):
+        return False
+    members = mask | 1 << number
+    above = items[number].above
+    for n in group.items:
+        above |= items[n].above
+    if above & members:
+        return False
+    group.items.append(number)
+    for n, item in enumerate(items):
+        if members >> n & 1:
+            item.above = above
+        elif item.above & members:
+            item.above |= above | members
+    return True
+
+
+def _callee(op: ir.Operation) -> str:
+    return ir.FlatSymbolRefAttr(op.attributes["callee"]).value if op.name == "func.call" else ""
+
+
+def _text(
+    main: ir.OpView, known: dict[str, ir.OpView], items: list[_Item], groups: list[_Group]
+) -> str:
+    grouped = {number: group for group in groups for number in group.items}
+    taken = {_callee(items[number].op) for number in grouped}
+    kept = [op_text(function) for name, function in known.items() if name not in taken]
+    made, names = [], {}
+    for count, group in enumerate(groups):
+        kernels = [known[_callee(items[number].op)] for number in group.items]
+        name = _name(kernels, count)
+        names[id(group)] = name
+        made.append(_multi(name, kernels))
+    writer = Writer()
+    values: dict[ir.Value, Named] = {}
+    arguments = []
+    for i, (value, attributes) in enumerate(
+        zip(main.regions[0].blocks[0].arguments, argument_text(main), strict=True)
+    ):
+        values[value] = (f"%a{i}", TensorType.of(value))
+        arguments.append(f"%a{i}: {value.type} {attributes}")
+    for numbers in _order(items, grouped):
+        ops = [items[number].op for number in numbers]
+        _write(writer, values, ops, names[id(grouped[numbers[0]])] if numbers[0] in grouped else "")
+    results = ", ".join(str(kind) for kind in ir.FunctionType(main.type).results)
+    left = attribute_text(
+        main, ("sym_name", "function_type", "arg_attrs", "res_attrs", "sym_visibility")
+    )
+    header = f"func.func @main({', '.join(arguments)}) -> ({results}) attributes {left} {{"
+    return "\n".join(
+        [
+            'module attributes {keras.stage = "regions"} {',
+            *kept,
+            *made,
+            header,
+            *writer.lines,
+            "}",
+            "}",
+        ]
+    )
+
+
+def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
+    """The ops of `@main`, those of a group together behind the last, each after what it depends on."""
+    maker = {result: n for n, item in enumerate(items) for result in item.op.results}
+    members = {n: grouped[n].items if n in grouped else [n] for n in range(len(items))}
+
+    def needs(unit: int) -> list[int]:
+        values = [value for n in members[unit] for value in items[n].op.operands]
+        return [max(members[maker[value]]) for value in values if value in maker]
+
+    last = [n for n in range(len(items)) if n == max(members[n])]
+    return [members[n] for n in ordered(last, needs)]
+
+
+def _write(
+    writer: Writer, values: dict[ir.Value, Named], ops: list[ir.Operation], callee: str
+) -> None:
+    """One op as it is, or the calls of a group as one."""
+    operands = [values[value] for op in ops for value in op.operands]
+    results = [result for op in ops for result in op.results]
+    types = [TensorType.of(result) for result in results]
+    attributes = f"{{callee = @{callee}}}" if callee else attribute_text(ops[0])
+    made = writer.op(ops[0].name, operands, types, attributes, str(ops[0].location))
+    values.update(
+        {result: (name, kind) for result, name, kind in zip(results, made, types, strict=True)}
+    )
+
+
+def _name(kernels: list[ir.OpView], count: int) -> str:
+    layers = {layer for kernel in kernels for layer in _listed(kernel, "keras.layers")}
+    common = layers.pop().split("/")[-1] if len(layers) == 1 else "multi"
+    return f"{common}_x{len(kernels)}_{count}"
+
+
+def _listed(kernel: ir.OpView, attribute: str) -> list[str]:
+    """The strings of an attribute that may be absent."""
+    attributes = kernel.operation.attributes
+    return (
+        [ir.StringAttr(item).value for item in attributes[attribute]]
+        if attribute in attributes
+        else []
+    )
+
+
+def _multi(name: str, kernels: list[ir.OpView]) -> str:
+    """The kernel of all instances: arguments, stages and results stand instance after instance."""
+    parameters: list[str] = []
+    results: list[Named] = []
+    writer = Writer()
+    for i, kernel in enumerate(kernels):
+        region = read_region(kernel)
+        arguments = [(f"%i{i}_a{j}", kind) for j, kind in enumerate(region.arguments)]
+        parameters += [f"{text}: {kind}" for text, kind in arguments]
+        stages = _stages(writer, region, arguments)
+        results += [stages[index] for index in region.outputs]
+    layers = list(
+        dict.fromkeys(item for kernel in kernels for item in _listed(kernel, "keras.layers"))
+    )
+    reasons = list(
+        dict.fromkeys(item for kernel in kernels for item in _listed(kernel, "keras.reason"))
+    )
+    attributes = [
+        'keras.kernel = "multi"',
+        f"keras.instances = {len(kernels)} : i64",
+        f"keras.layers = {string_list(layers)}",
+        *([f"keras.reason = {string_list(reasons)}"] if reasons else []),
+    ]
+    writer.op("func.return", results, [], "", "")
+    types = ", ".join(str(kind) for _, kind in results)
+    header = f"func.func private @{name}({', '.join(parameters)}) -> ({types})"
+    return "\n".join([f"{header} attributes {{{', '.join(attributes)}}} {{", *writer.lines, "}"])
+
+
+def _stages(writer: Writer, region: Region, arguments: list[Named]) -> list[Named]:
+    """Writes the stages of one instance; returns their results."""
+    made: list[Named] = []
+    for stage in region.stages:
+        body, numbers = read_block(
+            stage.block, [((read.source, read.index), read.dims) for read in stage.reads]
+        )
+        attributes = stage.block.owner.attributes
+        result = writer.generic(
+            body,
+            numbers[stage.value],
+            stage.type,
+            region.parallel,
+            lambda source: arguments[source[1]] if source[0] == "argument" else made[source[1]],
+            location=f'loc("{stage.layer}")' if stage.layer else "",
+            op=ir.StringAttr(attributes["keras.op"]).value if "keras.op" in attributes else "",
+        )
+        made.append((result, stage.type))
+    return made
