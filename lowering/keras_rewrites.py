@@ -142,10 +142,9 @@ def _broadcast_in_dim(op: ir.Operation, builder: OpBuilder) -> Value | None:
 
 @rewrites("broadcast_in_dim")
 def _broadcast_of_unit_axes(op: ir.Operation, builder: OpBuilder) -> Value | None:
-    x = _unit_reshape(op.operands[0])
-    if x is None:
+    x, kind = _unit_reshape(op.operands[0]), _kind(op.operands[0])
+    if x is None or 1 not in kind.shape:
         return None
-    kind = _kind(op.operands[0])
     wide = [dim for dim, n in zip(_attributes(op)["dims"], kind.shape, strict=True) if n != 1]
     narrow = builder.reshape(x, _without_units(kind.shape))
     return builder.emit("broadcast_in_dim", narrow, shape=_kind(op.results[0]).shape, dims=wide)
@@ -286,9 +285,8 @@ def _spread_operand(op: ir.Operation, builder: OpBuilder) -> Value | None:
 
 
 def _spread(x: Value, result: TensorType, builder: OpBuilder) -> Value:
-    inner = _unit_reshape(x)
-    kind = _kind(x)
-    if inner is None or kind.size == result.size:
+    inner, kind = _unit_reshape(x), _kind(x)
+    if inner is None or 1 not in kind.shape or kind.size == result.size:
         return x
     offset = result.rank - kind.rank
     wide = [offset + axis for axis, extent in enumerate(kind.shape) if extent != 1]

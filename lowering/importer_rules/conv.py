@@ -7,6 +7,7 @@ and canonicalization removes both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 
 from ..importer import Builder, NoRule, Value, rule
@@ -22,24 +23,64 @@ def _pair(value: Sequence[int], missing: int) -> tuple[int, int]:
     return (items * 2)[:2]
 
 
-def _window(
-    b: Builder,
-    x: Value,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    groups: int,
-) -> dict[str, object]:
-    if TensorType.of(x).rank != 4 or transposed:
-        raise NoRule("no dialect op for a convolution other than a plain one of two axes")
-    (top, left) = _pair(padding, 0)
-    return {
-        "strides": _pair(stride, 1),
-        "pads": (top, top, left, left),
-        "dilations": _pair(dilation, 1),
-        "groups": groups,
-    }
+@dataclass(frozen=True)
+class _Convolution:
+    """torch's convolution arguments as the dialect's; one axis counts as an image of one row."""
+
+    b: Builder
+    rank: int
+    window: dict[str, object]
+
+    @classmethod
+    def of(
+        cls,
+        b: Builder,
+        x: Value,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> _Convolution:
+        rank = TensorType.of(x).rank
+        if rank not in (3, 4):
+            raise NoRule(f"no dialect op for a convolution of {rank - 2} axes")
+        line = rank == 3
+        strides = (1, stride[0]) if line else _pair(stride, 1)
+        top, left = (0, padding[0]) if line else _pair(padding, 0)
+        dilations = (1, dilation[0]) if line else _pair(dilation, 1)
+        window = {
+            "strides": strides,
+            "pads": (top, top, left, left),
+            "dilations": dilations,
+            "groups": groups,
+        }
+        return cls(b, rank, window)
+
+    def image(self, x: Value) -> Value:
+        """NHWC from NCHW or NCL."""
+        return self.b.transpose(self._with_row(x), TO_NHWC)
+
+    def kernel(self, w: Value) -> Value:
+        """HWIO from OIHW or OIL."""
+        return self.b.transpose(self._with_row(w), TO_HWIO)
+
+    def torch_image(self, x: Value) -> Value:
+        return self._without_row(self.b.transpose(x, TO_NCHW))
+
+    def torch_kernel(self, w: Value) -> Value:
+        return self._without_row(self.b.transpose(w, TO_OIHW))
+
+    def emit(self, name: str, x: Value, y: Value, shape: Sequence[int] | None = None) -> Value:
+        shaped = {} if shape is None else {"shape": tuple(shape)}
+        return self.b.emit(name, x, y, **shaped, **self.window)
+
+    def _with_row(self, x: Value) -> Value:
+        shape = TensorType.of(x).shape
+        return x if self.rank == 4 else self.b.reshape(x, (*shape[:2], 1, shape[2]))
+
+    def _without_row(self, x: Value) -> Value:
+        shape = TensorType.of(x).shape
+        return x if self.rank == 4 else self.b.reshape(x, (*shape[:2], shape[3]))
 
 
 @rule("aten.convolution.default")
@@ -55,9 +96,16 @@ def _convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Value:
-    window = _window(b, x, stride, padding, dilation, transposed, groups)
-    y = b.emit("conv2d", b.transpose(x, TO_NHWC), b.transpose(w, TO_HWIO), **window)
-    return b.transpose(y if bias is None else b.emit("add", y, bias), TO_NCHW)
+    """A transposed convolution is the image gradient of a plain one."""
+    c = _Convolution.of(b, x, stride, padding, dilation, groups)
+    x, w = c.image(x), c.kernel(w)
+    if transposed:
+        n, channels, *extents = b.result.shape
+        height, width = (1, *extents)[-2:]
+        y = c.emit("conv2d_input_grad", x, w, (n, height, width, channels))
+    else:
+        y = c.emit("conv2d", x, w)
+    return c.torch_image(y if bias is None else b.emit("add", y, bias))
 
 
 @rule("aten.convolution_backward.default")
@@ -75,15 +123,16 @@ def _convolution_backward(
     groups: int,
     mask: Sequence[bool],
 ) -> list[Value | None]:
-    window = _window(b, x, stride, padding, dilation, transposed, groups)
-    g, x, w = b.transpose(g, TO_NHWC), b.transpose(x, TO_NHWC), b.transpose(w, TO_HWIO)
+    c = _Convolution.of(b, x, stride, padding, dilation, groups)
+    g, x, w = c.image(g), c.image(x), c.kernel(w)
     made: list[Value | None] = [None] * 3
-    if mask[0]:
-        shape = TensorType.of(x).shape
-        made[0] = b.transpose(b.emit("conv2d_input_grad", g, w, shape=shape, **window), TO_NCHW)
+    if mask[0] and transposed:
+        made[0] = c.torch_image(c.emit("conv2d", g, w))
+    elif mask[0]:
+        made[0] = c.torch_image(c.emit("conv2d_input_grad", g, w, TensorType.of(x).shape))
     if mask[1]:
-        shape = TensorType.of(w).shape
-        made[1] = b.transpose(b.emit("conv2d_kernel_grad", g, x, shape=shape, **window), TO_OIHW)
+        pair = (x, g) if transposed else (g, x)
+        made[1] = c.torch_kernel(c.emit("conv2d_kernel_grad", *pair, TensorType.of(w).shape))
     if mask[2]:
         made[2] = b.emit("sum", g, axes=(0, 1, 2))
     return made

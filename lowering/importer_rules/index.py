@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..importer import Builder, NoRule, Value, rule
+from ..keras_rewrites import splat
 from ..mlir import TensorType
 from .reduce import reduce
 
@@ -132,6 +133,18 @@ def _index_put(
         rows=kind.shape[0],
     )
     return b.emit("add", x, b.reshape(added, kind.shape))
+
+
+@rule("aten.cumsum.default")
+def _cumsum(b: Builder, x: Value, dim: int, dtype: object = None) -> Value:
+    """Of equal numbers only, as in masks: i times the number. Scans have no dialect op."""
+    kind, number = TensorType.of(x), splat(x)
+    if number is None or not kind.rank:
+        raise NoRule("no dialect op for aten.cumsum.default")
+    dtype = b.result.dtype
+    place = b.emit("iota", shape=kind.shape, axis=dim % kind.rank, dtype=dtype)
+    count = b.emit("add", place, b.scalar(1, dtype))
+    return b.emit("mul", count, b.scalar(number, dtype))
 
 
 @rule("aten.one_hot.default")

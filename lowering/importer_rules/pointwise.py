@@ -47,6 +47,9 @@ ON_BOOLS = {
     "mul": "logical_and",
     "maximum": "logical_or",
     "minimum": "logical_and",
+    "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or",
+    "bitwise_xor": "logical_xor",
 }
 
 
