@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import optree
 import torch
+from keras.src.backend import Variable
 from keras.src.backend.common.variables import initialize_all_variables
 from torch._higher_order_ops import effects
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -40,7 +41,7 @@ from .graph_cleanup import (
     remove_copies,
 )
 from .provenance import LAYER, LayerTrack, patched, track_layers
-from .state import CaptureScope, Variable, traced_state
+from .state import CaptureScope, traced_state
 
 # Capturing patches class attributes of Keras, so one capture runs at a time.
 _ONE_AT_A_TIME = threading.RLock()
@@ -170,7 +171,7 @@ class _Capture:
 
     def _step(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """What is traced: plain tensors in; the result's tensors and every variable's value out."""
-        self.track.watch(get_proxy_mode().tracer.graph)
+        self.track.watch(_tracer().graph)
         with FunctionalTensorMode(), patched(effects, "has_effects", _without_linalg_checks):
             leaves = list(self.leaves)
             for position, tensor in zip(self.positions, tensors, strict=True):
@@ -193,7 +194,7 @@ class _Capture:
                 f"the variable {variable.path} is created during the step",
                 transient=True,
             )
-        tracer = get_proxy_mode().tracer
+        tracer = _tracer()
         with disable_proxy_modes_tracing(), disable_functional_mode():
             fake = _empty_like(storage)
         self.track.flush()
@@ -248,6 +249,7 @@ class _Capture:
         results = [OutputSpec("result", f"result/{i}") for i in range(first_state)]
         new_states = [OutputSpec("state", variable.path, variable) for variable, _ in changed]
         graph.lint()
+        assert self.result is not None, "the step was not traced"
         module.recompile()
         return Captured(self.name, module, inputs, (*results, *new_states), self.result)
 
@@ -279,6 +281,12 @@ class _Capture:
             else:
                 inputs.append(InputSpec("data", next(names)))
         return tuple(inputs)
+
+
+def _tracer() -> Any:
+    mode = get_proxy_mode()
+    assert mode is not None, "called outside of make_fx"
+    return mode.tracer
 
 
 def _host_random_state() -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-_LIBRARIES = tuple(str(Path(module.__file__).parent) for module in (torch, np))
+_LIBRARIES = tuple(path for module in (torch, np) for path in module.__path__)
 _READ_VALUE = "trying to get value out of a tracing tensor"
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from keras.src import backend
+from keras.src.backend import Variable
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from .capture import Captured, ResultTree, Variable, capture, flatten
+from .capture import Captured, ResultTree, capture, flatten
 from .capture_errors import CaptureError
 
 Program = Callable[[list[torch.Tensor]], list[torch.Tensor]]
@@ -65,7 +66,8 @@ class CompiledStep:
         self._attempts: dict[Hashable, int] = {}
 
     def __call__(self, data: Any) -> Any:
-        leaves, spec = flatten((data,))
+        # Loaders yield lists or tuples of the same parts; one program serves both.
+        leaves, spec = flatten((tuple(data) if type(data) is list else data,))
         signature, tensors = self._signature(leaves)
         if signature is None or in_stateless_scope():
             return self._op_by_op(data)

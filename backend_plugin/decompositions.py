@@ -50,7 +50,7 @@ ADDED = (
 
 
 @functools.cache
-def decomposition_table() -> dict[torch._ops.OperatorBase, Callable]:
+def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
     """The table given to `make_fx`: op overload -> its decomposition. Shared; do not change it."""
     table = dict(core_aten_decompositions())
     added = [getattr(aten, name) for name in ADDED if hasattr(aten, name)]
@@ -74,7 +74,7 @@ def decomposition_table() -> dict[torch._ops.OperatorBase, Callable]:
     return table
 
 
-def _packet_name(op: torch._ops.OperatorBase) -> str:
+def _packet_name(op: torch._ops.OpOverload) -> str:
     return op.name().split("::")[1].split(".")[0]
 
 
@@ -135,9 +135,9 @@ def _var(x: torch.Tensor, dim: list[int] | None = None, **options: float) -> tor
     return _var_mean(x, dim, **options)[0]
 
 
-def _foreach_decompositions() -> dict[torch._ops.OperatorBase, Callable]:
+def _foreach_decompositions() -> dict[torch._ops.OpOverload, Callable]:
     """Functional `_foreach_<op>` on lists of tensors as one `<op>` per tensor."""
-    table = {}
+    table: dict[torch._ops.OpOverload, Callable] = {}
     for packet_name in dir(aten):
         if not packet_name.startswith("_foreach_") or packet_name.endswith("_"):
             continue

@@ -57,7 +57,7 @@ def _literal_value(
 ) -> torch.Tensor | None:
     """The CPU tensor that `node` stands for, if only literals decide it and it is small."""
     if node.op == "get_attr":
-        tensor = getattr(module, node.target)
+        tensor = getattr(module, str(node.target))
         is_literal = all(user.target in _LITERAL_USERS for user in node.users)
         small = is_literal and tensor.numel() <= LITERAL_SIZE and tensor.device.type == "cpu"
         return tensor if small else None
@@ -103,7 +103,7 @@ def remove_copies(graph: torch.fx.Graph) -> None:
         if node.target is aten._linalg_check_errors.default:
             graph.erase_node(node)
         elif node.op == "call_function" and _is_identity(node):
-            node.replace_all_uses_with(node.args[0])
+            node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
     graph.eliminate_dead_code()
 
@@ -128,7 +128,7 @@ def _root(node: torch.fx.Node) -> torch.fx.Node:
         is_view = node.target is operator.getitem or getattr(node.target, "is_view", False)
         if not is_view:
             break
-        node = node.args[0]
+        node = node.all_input_nodes[0]
     return node
 
 
@@ -137,7 +137,7 @@ def _is_identity(node: torch.fx.Node) -> bool:
         return True
     if node.target not in _COPIES:
         return False
-    before, after = node.args[0].meta["val"], node.meta["val"]
+    before, after = node.all_input_nodes[0].meta["val"], node.meta["val"]
     return (
         before.shape == after.shape
         and before.dtype == after.dtype

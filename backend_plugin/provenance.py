@@ -171,5 +171,6 @@ def patched(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> Iter
 
 def _subclasses(cls: type) -> Iterator[type]:
     yield cls
+    subclass: type
     for subclass in cls.__subclasses__():
         yield from _subclasses(subclass)

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from keras.src import backend, tree
+from keras.src.backend import Variable
 from keras.src.backend.common.stateless_scope import StatelessScope, get_stateless_scope
 from keras.src.layers.layer import Layer
 from keras.src.utils.torch_utils import TorchModuleWrapper
 from torch.nn.utils.stateless import _reparametrize_module
 
 from .provenance import patched
-
-Variable = backend.Variable
 
 
 class CaptureScope(StatelessScope):
