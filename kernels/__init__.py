@@ -42,13 +42,14 @@ Rules for the generator:
   interpreter turns every plain assignment of a number into a tensor),
 - with ``split_k > 1`` the epilogue runs in the second stage, on the complete sum.
 
-``interpreted(fn)`` runs the same functions on the CPU with no environment variable;
+``interpreted(fn)`` runs the same functions on the CPU with no environment variable (guess
+configurations for the device ``INTERPRETER``);
 ``compile_offline(launch, dtypes, capability)`` compiles them for a GPU that is not there.  Jit
 functions must come from a file (Triton reads their source) and see ``triton.language`` as ``tl``.
 """
 
 from . import conv, conv_grad, gather, loss, matmul, norm, norm_grad, pool, softmax
-from .device import Device, of_capability, of_cuda
+from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
 from .launch import STORE, Epilogue, Launch, Program, execute
 from .offline import CAPABILITIES, Report, compile_offline
@@ -62,6 +63,7 @@ TEMPLATES = (conv, conv_grad, gather, loss, matmul, norm, norm_grad, pool, softm
 
 __all__ = [
     "CAPABILITIES",
+    "INTERPRETER",
     "STORE",
     "TEMPLATES",
     "Device",

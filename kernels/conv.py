@@ -113,8 +113,8 @@ def conv2d_kernel(
 class Geometry:
     """Sizes of a convolution: x [n, h, w, c], filters [kh, kw, c / groups, f], y [n, oh, ow, f]."""
 
-    x: tuple[int, int, int, int]
-    filters: tuple[int, int, int, int]
+    x: tuple[int, ...]
+    filters: tuple[int, ...]
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilations: tuple[int, int] = (1, 1)
@@ -124,7 +124,7 @@ class Geometry:
     def of(cls, x: tuple[int, ...], filters: tuple[int, ...], problem: Problem) -> Geometry:
         names = ("strides", "pads", "dilations", "groups")
         given = {name: problem.attrs[name] for name in names if name in problem.attrs}
-        return cls(x, filters, **given)  # type: ignore[arg-type]
+        return cls(x, filters, **given)
 
     @property
     def y(self) -> tuple[int, int, int, int]:

@@ -6,6 +6,8 @@ is the sum of partial results in a fixed order, so gradients repeat bit for bit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -191,27 +193,27 @@ def conv2d_kernel_grad_kernel(
 
 
 def conv2d_input_grad_reference(
-    g: torch.Tensor, w: torch.Tensor, x_shape: tuple[int, int, int, int], **attrs: object
-) -> tuple[torch.Tensor]:
+    g: torch.Tensor, w: torch.Tensor, x_shape: tuple[int, int, int, int], **attrs: Any
+) -> tuple[torch.Tensor, ...]:
     x = g.new_zeros(x_shape, requires_grad=True)
-    (y,) = conv2d_reference(x, w, **attrs)  # type: ignore[arg-type]
+    (y,) = conv2d_reference(x, w, **attrs)
     return torch.autograd.grad(y, x, g)
 
 
 def conv2d_kernel_grad_reference(
-    g: torch.Tensor, x: torch.Tensor, w_shape: tuple[int, int, int, int], **attrs: object
-) -> tuple[torch.Tensor]:
+    g: torch.Tensor, x: torch.Tensor, w_shape: tuple[int, int, int, int], **attrs: Any
+) -> tuple[torch.Tensor, ...]:
     w = g.new_zeros(w_shape, requires_grad=True)
-    (y,) = conv2d_reference(x, w, **attrs)  # type: ignore[arg-type]
+    (y,) = conv2d_reference(x, w, **attrs)
     return torch.autograd.grad(y, w, g)
 
 
 def _input_geometry(problem: Problem) -> Geometry:
-    return Geometry.of(problem.attrs["x_shape"], problem.shape(1), problem)  # type: ignore[arg-type]
+    return Geometry.of(problem.attrs["x_shape"], problem.shape(1), problem)
 
 
 def _kernel_geometry(problem: Problem) -> Geometry:
-    return Geometry.of(problem.shape(1), problem.attrs["w_shape"], problem)  # type: ignore[arg-type]
+    return Geometry.of(problem.shape(1), problem.attrs["w_shape"], problem)
 
 
 def _phases(geometry: Geometry) -> tuple[int, int]:

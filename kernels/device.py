@@ -29,6 +29,9 @@ H100 = Device("NVIDIA H100", 90, 132, 232_448, 50 << 20, 3.35e12, 989e12)
 H200 = Device("NVIDIA H200", 90, 132, 232_448, 50 << 20, 4.8e12, 989e12)
 B200 = Device("NVIDIA B200", 100, 148, 232_448, 126 << 20, 8.0e12, 2250e12)
 
+INTERPRETER = Device("interpreter", 90, 1, 232_448, 50 << 20, 1e9, 1e9)
+"""Stands for Triton's interpreter: one processor, so first guesses make few, large programs."""
+
 KNOWN = (A100, H200, H100, B200)
 
 
@@ -53,6 +56,6 @@ def of_cuda(index: int = 0) -> Device:
         name=properties.name,
         capability=properties.major * 10 + properties.minor,
         multiprocessors=properties.multi_processor_count,
-        shared_bytes=properties.shared_memory_per_block_optin,
+        shared_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]
         l2_bytes=properties.L2_cache_size,
     )

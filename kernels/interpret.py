@@ -53,7 +53,10 @@ def interpreted(fn: JITFunction) -> Interpreted:
     """The interpreter's version of ``fn``: ``interpreted(fn)[grid](*args, **constexprs)``.
 
     Tensors must be on the CPU, also inside tuples; launch options (``num_warps``...) are ignored.
+    TypeError where ``TRITON_INTERPRET`` was set when ``fn`` was decorated: it is no jit function.
     """
+    if not isinstance(fn, JITFunction):
+        raise TypeError(f"{fn!r} is no jit function; is TRITON_INTERPRET set? Unset it")
     return Interpreted(fn)
 
 

@@ -122,7 +122,7 @@ def _plan(problem: Problem, config: RowConfig, epilogue: Epilogue) -> Program:
             **epilogue.pointers,
         },
         constexprs={
-            "EPS": float(problem.attrs["eps"]),  # type: ignore[arg-type]
+            "EPS": float(problem.attrs["eps"]),
             "WEIGHT": present > 1,
             "BIAS": present > 2,
             "EPILOGUE": epilogue.function,

@@ -8,6 +8,7 @@ configuration gives the same bits every time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -192,11 +193,12 @@ def _plan(problem: Problem, config: NormGradConfig, epilogue: Epilogue) -> Progr
     rows, cols = problem.shape(1)
     constants = row.row_constexprs(problem, config)
     affine = len(problem.operands) > 4
-    inputs = {name: name for name in ("g", "x", "mean", "rstd")}
+    inputs: dict[str, Any] = {name: name for name in ("g", "x", "mean", "rstd")}
     weight = {"weight": "weight" if affine else "x"}
     sums = {"weight_partials": "weight_partials", "bias_partials": "bias_partials"}
     shape = {"WEIGHT": affine, "EPILOGUE": epilogue.function}
     warps = config.num_warps
+    first: tuple[Launch, ...]
     if config.block_cols >= cols:
         parts = min(config.partials, ceil_div(rows, config.block_rows))
         pointers = {**inputs, **weight, **sums, **epilogue.pointers}

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -82,28 +83,24 @@ def _source(launch: Launch, dtypes: Mapping[str, str]) -> ASTSource:
     arguments = {name: bound[name] for name in launch.kernel.arg_names}
     signature = {name: _type_of(name, value, launch) for name, value in arguments.items()}
     aligned = [["tt.divisibility", 16]]
-    attributes = {}
+    attributes: dict[tuple[int, ...], list[Any]] = {}
     for position, (name, value) in enumerate(arguments.items()):
-        if name in launch.pointers:
-            paths = (
-                [(position,)]
-                if isinstance(value, str)
-                else [(position, i) for i in range(len(value))]
-            )
-            attributes |= dict.fromkeys(paths, aligned)
-        elif name in launch.scalars and isinstance(value, int) and value % 16 == 0:
+        divisible = isinstance(value, int) and value % 16 == 0
+        if name in launch.pointers and isinstance(value, tuple):
+            attributes |= {(position, i): aligned for i in range(len(value))}
+        elif name in launch.pointers or (name in launch.scalars and divisible):
             attributes[(position,)] = aligned
     return ASTSource(launch.kernel, signature, dict(launch.constexprs), attributes)
 
 
-def _type_of(name: str, value: object, launch: Launch) -> object:
+def _type_of(name: str, value: Any, launch: Launch) -> Any:
     if name in launch.pointers:
         return value
     if name in launch.constexprs:
         return "constexpr"
     if isinstance(value, float):
         return "fp32"
-    return "i32" if -(2**31) <= int(value) < 2**31 else "i64"  # type: ignore[call-overload]
+    return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

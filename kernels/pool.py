@@ -235,7 +235,7 @@ def max_pool2d_reference(
 
 def max_pool2d_grad_reference(
     g: torch.Tensor, index: torch.Tensor, x_shape: Any, window: Any, strides: Any, pads: Any
-) -> tuple[torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     x = g.new_zeros(x_shape, requires_grad=True)
     values = _windows(x, window, strides, pads, 0.0)
     chosen = values.gather(-1, index.long()[..., None])[..., 0]
@@ -244,28 +244,28 @@ def max_pool2d_grad_reference(
 
 def avg_pool2d_reference(
     x: torch.Tensor, window: Any, strides: Any, pads: Any
-) -> tuple[torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     total = _windows(x, window, strides, pads, 0.0).sum(-1)
     return (total / _windows(torch.ones_like(x), window, strides, pads, 0.0).sum(-1),)
 
 
 def avg_pool2d_grad_reference(
     g: torch.Tensor, x_shape: Any, window: Any, strides: Any, pads: Any
-) -> tuple[torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     x = g.new_zeros(x_shape, requires_grad=True)
     (y,) = avg_pool2d_reference(x, window, strides, pads)
     return torch.autograd.grad(y, x, g)
 
 
 def _x_shape(problem: Problem) -> tuple[int, ...]:
-    return problem.attrs.get("x_shape", problem.shape(0))  # type: ignore[return-value]
+    return problem.attrs.get("x_shape", problem.shape(0))
 
 
 def _y_shape(problem: Problem) -> tuple[int, int, int, int]:
     n, h, w, c = _x_shape(problem)
     window: Any = problem.attrs["window"]
     strides: Any = problem.attrs["strides"]
-    top, bottom, left, right = problem.attrs["pads"]  # type: ignore[misc]
+    top, bottom, left, right = problem.attrs["pads"]
     oh = (h + top + bottom - window[0]) // strides[0] + 1
     ow = (w + left + right - window[1]) // strides[1] + 1
     return n, oh, ow, c
@@ -319,6 +319,11 @@ def _infer(results: tuple[str, ...], gradient: bool, problem: Problem) -> tuple[
     return tuple(TensorSpec(y, "int32" if name == "index" else problem.dtype()) for name in results)
 
 
+def _guess(problem: Problem, device: Device) -> PoolConfig:
+    # One processor is the interpreter, which pays for programs, not for threads.
+    return PoolConfig(2048, 8) if device.multiprocessors == 1 else PoolConfig()
+
+
 def _refuse(config: PoolConfig, problem: Problem, device: Device) -> str | None:
     values = config.block // (32 * config.num_warps)
     return None if 1 <= values <= 8 else f"{values} values in each thread; allowed: 1 to 8"
@@ -367,11 +372,11 @@ def _register(
             infer=infer,
             plan=partial(_plan, kernel, pointers, gradient),
             reference=reference,
-            space=Space(PoolConfig, _refuse, lambda problem, device: PoolConfig()),
+            space=Space(PoolConfig, _refuse, _guess),
             cases=tuple(_case(operands, case) for case in WINDOWS),
             work=lambda problem: Work(
                 sum(spec.bytes for spec in (*problem.operands, *infer(problem))),
-                problem.operands[0].size * problem.attrs["window"][0] * problem.attrs["window"][1],  # type: ignore[index,operator]
+                problem.operands[0].size * problem.attrs["window"][0] * problem.attrs["window"][1],
             ),
             supports=_supports,
             epilogues=False,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 ITEM_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
@@ -39,13 +40,16 @@ class Problem:
     attributes: tuple[tuple[str, Attribute], ...] = ()
 
     @classmethod
-    def of(cls, operands: list[tuple[tuple[int, ...], str]], **attributes: Attribute) -> Problem:
+    def of(
+        cls, operands: Sequence[tuple[tuple[int, ...], str]], **attributes: Attribute
+    ) -> Problem:
         """``Problem.of([((4, 8), "float32")], eps=1e-5)``."""
         specs = tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in operands)
         return cls(specs, tuple(sorted(attributes.items())))
 
     @property
-    def attrs(self) -> Mapping[str, Attribute]:
+    def attrs(self) -> Mapping[str, Any]:
+        """The attributes by name."""
         return dict(self.attributes)
 
     def shape(self, operand: int) -> tuple[int, ...]:

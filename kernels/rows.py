@@ -51,14 +51,17 @@ def refuse(config: RowConfig, problem: Problem, device: Device) -> str | None:
 
 
 def guess(problem: Problem, device: Device) -> RowConfig:
-    """Whole rows where they fit; several short rows a program, about 8 values a thread."""
+    """Whole rows where they fit; several short rows a program, about 8 values a thread.
+
+    One processor (the interpreter) pays for programs, not for threads: its tiles are larger.
+    """
     rows, cols = problem.shape(0)
     width = max(next_power_of_two(cols), 16)
     if width > LONGEST_TILE:
         return RowConfig(1, 4096, 8)
-    block_rows = max(min(1024 // width, next_power_of_two(rows), 64), 1)
-    tile = block_rows * width
-    num_warps = min(max(next_power_of_two(tile // 256), 1), 16)
+    tile = 8192 if device.multiprocessors == 1 else 1024
+    block_rows = max(min(tile // width, next_power_of_two(rows), 64), 1)
+    num_warps = min(max(next_power_of_two(block_rows * width // 256), 1), 16)
     return RowConfig(block_rows, width, num_warps)
 
 

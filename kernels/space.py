@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .device import Device
 from .problem import Problem
@@ -50,7 +50,7 @@ class Space:
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
         return tuple(
-            Dimension(field.name, field.metadata["values"], field.default)
+            Dimension(field.name, field.metadata["values"], cast(Value, field.default))
             for field in dataclasses.fields(self.config)
         )
 

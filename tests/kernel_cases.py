@@ -10,7 +10,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 8e-3, "float16": 1e-
 
 
 def inputs(spec: KernelSpec, problem: Problem) -> tuple[torch.Tensor, ...]:
-    """Random operands that fit each other, the same ones every time."""
+    """Random operands that fit each other, the same ones every time, on the CPU."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for name, operand in zip(spec.names(problem), problem.operands, strict=True):
@@ -48,10 +48,11 @@ def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Gene
         tensors["index"] = max_pool2d_reference(x, **window)[1]
 
 
-def check(spec: KernelSpec, problem: Problem, config: object) -> None:
-    """Runs the template in the interpreter against its reference in float64."""
+def check(spec: KernelSpec, problem: Problem, config: object, device: str = "cpu") -> None:
+    """Runs the template (interpreted on the CPU) against its reference in float64."""
     tensors = inputs(spec, problem)
-    results = spec.run(problem, config, tensors, interpret=True)
+    placed = tuple(tensor.to(device) for tensor in tensors)
+    results = spec.run(problem, config, placed, interpret=device == "cpu")
     wide = [t.double() if t.is_floating_point() else t for t in tensors]
     expected = spec.reference(*wide, **problem.attrs)
     for name, result, reference, described in zip(
@@ -61,7 +62,7 @@ def check(spec: KernelSpec, problem: Problem, config: object) -> None:
         assert result.dtype == getattr(torch, described.dtype), name
         largest = reference.abs().max().item() if reference.numel() else 0.0
         torch.testing.assert_close(
-            result.double(),
+            result.cpu().double(),
             reference.double(),
             rtol=0,
             atol=TOLERANCE[described.dtype] * max(largest, 1.0)

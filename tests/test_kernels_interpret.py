@@ -87,6 +87,11 @@ def test_a_kernel_compiles_after_it_was_interpreted():
     assert compile_offline(launch, {"x": "float32", "y": "float32"}, 90).registers > 0
 
 
+def test_only_jit_functions_are_interpreted():
+    with pytest.raises(TypeError, match="is no jit function; is TRITON_INTERPRET set"):
+        interpreted(len)
+
+
 def test_device_tensors_are_refused():
     with pytest.raises(ValueError, match="argument x is on meta; the interpreter needs cpu"):
         interpreted(cast_kernel)[(1,)](torch.empty(8, device="meta"), torch.empty(8), N=8)

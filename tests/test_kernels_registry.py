@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_triton.kernels import Problem, all_specs, dimension, get, of_capability, register
-from keras_triton.kernels.device import A100, B200, H200
+from keras_triton.kernels.device import A100, B200, H200, INTERPRETER
 from keras_triton.kernels.gemm import GemmConfig
 
 
@@ -34,7 +34,7 @@ def test_device_facts_can_be_faked():
     assert space.guess(problem, tiny).block_m > space.guess(problem, H200).block_m
 
 
-@pytest.mark.parametrize("device", [A100, H200, B200], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [A100, H200, B200, INTERPRETER], ids=lambda device: device.name)
 @pytest.mark.parametrize("spec", all_specs().values(), ids=lambda spec: spec.name)
 def test_first_guesses_are_never_refused(spec, device):
     for problem in spec.cases:

@@ -3,11 +3,15 @@
 import dataclasses
 
 import pytest
+import torch
 import triton
 import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
 
 from keras_triton.kernels import CAPABILITIES, Launch, Problem, compile_offline, get, of_capability
 from keras_triton.kernels.conv import Geometry, attributes
+from keras_triton.kernels.gemm import GemmConfig
 
 BLOCK = Geometry((32, 28, 28, 64), (3, 3, 64, 128), (2, 2), (0, 1, 0, 1))
 STEM = Geometry((32, 28, 28, 3), (3, 3, 3, 32), (1, 1), (1, 1, 1, 1))
@@ -112,6 +116,32 @@ def test_spills_are_seen():
     assert compile_offline(launch, dtypes, 90).spills > 0
     calm = dataclasses.replace(launch, max_registers=None)
     assert compile_offline(calm, dtypes, 90).spills == 0
+
+
+class Bench:
+    """Stands for a driver with a Hopper GPU which compiles but cannot launch."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def test_a_launch_binds_and_specialises_as_it_does_on_a_device(monkeypatch):
+    spec = get("matmul")
+    problem = Problem.of([((64, 32), "bfloat16"), ((32, 64), "bfloat16")])
+    (launch,) = spec.program(problem, GemmConfig(32, 32, 32)).launches
+    a, b, out = (torch.zeros(shape).bfloat16() for shape in ((64, 32), (32, 64), (64, 64)))
+    arguments = launch.bind({"a": a, "b": b, "out0": out})
+    monkeypatch.setattr(driver, "_active", Bench())
+    compiled = launch.kernel.warmup(grid=launch.grid, **arguments, **launch.options)
+    report = compile_offline(launch, spec.dtypes(problem), 90)
+    assert report.tensor_core
+    assert compiled.asm["ptx"] == report.ptx
 
 
 def test_an_unknown_capability_is_refused():
