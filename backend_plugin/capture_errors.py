@@ -37,14 +37,16 @@ def explain_failure(error: Exception, step: str, layer: str) -> CaptureError | N
     None when tracing is not the cause, as for a shape mismatch that Keras finds.
     """
     # Innermost first: Keras rewraps errors with the arguments of every layer they pass.
-    for cause in reversed(list(_causes(error))):
+    causes = list(_causes(error))[::-1]
+    for cause in causes:
         if isinstance(cause, CaptureError):
             return cause
         reason = _reason(cause)
         if reason is not None:
             return CaptureError(step, layer, reason)
     if not isinstance(error, ValueError | TypeError) or _raised_by_library(error):
-        return CaptureError(step, layer, f"{type(error).__name__}: {_first_line(error)}")
+        first = causes[0]
+        return CaptureError(step, layer, f"{type(first).__name__}: {_first_line(first)}")
     return None
 
 
@@ -76,6 +78,6 @@ def _raised_by_library(error: Exception) -> bool:
     return bool(frames) and frames[-1].filename.startswith(_LIBRARIES)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip().rstrip(".") if lines else "no message"

@@ -47,7 +47,8 @@ def fold_literals(module: torch.fx.GraphModule) -> None:
         if value is None:
             continue
         known[node] = value
-        if value.ndim == 0 and node.target not in (aten.full.default, aten.scalar_tensor.default):
+        is_full = node.target in (aten.full.default, aten.scalar_tensor.default)
+        if node.op == "call_function" and value.ndim == 0 and not is_full:
             known[_replace_by_full(graph, node, value)] = value
     graph.eliminate_dead_code()
 
@@ -59,8 +60,7 @@ def _literal_value(
     if node.op == "get_attr":
         tensor = getattr(module, str(node.target))
         is_literal = all(user.target in _LITERAL_USERS for user in node.users)
-        small = is_literal and tensor.numel() <= LITERAL_SIZE and tensor.device.type == "cpu"
-        return tensor if small else None
+        return tensor.cpu() if is_literal and tensor.numel() <= LITERAL_SIZE else None
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return None
     value = node.meta.get("val")

@@ -368,6 +368,23 @@ def test_switch(index, factor):
     assert replay(captured, arguments).tolist() == [factor] * 2
 
 
+def test_literals_fold_to_scalars():
+    count = torch.tensor(4.0)
+
+    def step(x):
+        scale = ops.power(ops.convert_to_tensor(0.5), ops.convert_to_tensor(2.0))
+        return x * scale + count
+
+    captured = capture(step, (torch.ones(2),), name="step")
+    assert [spec.kind for spec in captured.inputs] == ["data", "constant"]
+    scalars = captured.graph.graph.find_nodes(
+        op="call_function", target=torch.ops.aten.full.default
+    )
+    assert [node.args for node in scalars] == [([], 0.25)]
+    count.fill_(5.0)  # a closed-over tensor is read at each call
+    assert replay(captured, (torch.ones(2),)).tolist() == [5.25, 5.25]
+
+
 def test_unseeded_random_numbers_advance():
     step = lambda x: x + keras.random.uniform((3,))  # noqa: E731
     step(torch.zeros(3))  # Keras makes its global seed generator at the first use
