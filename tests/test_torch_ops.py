@@ -1,5 +1,6 @@
 """The backend's torch operators: values, gradients, shapes, and how they look in a trace."""
 
+import importlib
 import math
 
 import keras  # noqa: F401  (selects the backend, so that torch is set up as in use)
@@ -106,10 +107,12 @@ def test_cross_entropy(shape):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("learnt", [False, True])
 @pytest.mark.parametrize("bias_shape", [None, (2, 3, 5, 6), (2, 1, 5, 6), (1, 1, 1, 6), (6,)])
-def test_attention(causal, bias_shape):
-    q, k, v = leaf(2, 3, 5, 4), leaf(2, 3, 6, 4), leaf(2, 3, 6, 7)
-    bias = None if bias_shape is None else leaf(*bias_shape)
+@pytest.mark.parametrize("width", [4, 7])
+def test_attention(causal, learnt, bias_shape, width):
+    q, k, v = leaf(2, 3, 5, 4), leaf(2, 3, 6, 4), leaf(2, 3, 6, width)
+    bias = None if bias_shape is None else leaf(*bias_shape).requires_grad_(learnt)
     o, lse = torch_ops.attention(q, k, v, bias, 0.3, causal)
     scores = q @ k.mT * 0.3 + (0 if bias is None else bias)
     if causal:
@@ -118,16 +121,34 @@ def test_attention(causal, bias_shape):
     torch.testing.assert_close(o, expected)
     # lse is float32 whatever the inputs are.
     torch.testing.assert_close(lse, scores.logsumexp(-1).float())
-    leaves = [q, k, v] if bias is None else [q, k, v, bias]
+    leaves = [q, k, v, bias] if bias is not None and learnt else [q, k, v]
     g = torch.randn_like(o)
-    torch.testing.assert_close(
-        torch.autograd.grad(o, leaves, g), torch.autograd.grad(expected, leaves, g)
-    )
+    gradients = [torch.autograd.grad(y, leaves, g) for y in (o, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("bias_shape", [None, (2, 3, 5, 5), (5,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_on_torchs_kernel_equals_the_composition(causal, bias_shape, dtype, monkeypatch):
+    inputs = [leaf(2, 3, 5, 4).detach().to(dtype).requires_grad_() for _ in range(3)]
+    bias = None if bias_shape is None else leaf(*bias_shape).detach().to(dtype)
+    g = leaf(2, 3, 5, 4).detach().to(dtype)
+    results = []
+    for fits in (True, False):
+        if not fits:
+            module = importlib.import_module("keras_triton.torch_ops.attention")
+            monkeypatch.setattr(module, "_fits_torch", lambda *_: False)
+        o, lse = torch_ops.attention(*inputs, bias, 0.5, causal)
+        results.append((o, lse, *torch.autograd.grad(o, inputs, g)))
+    # bfloat16 keeps 8 bits, and the two round the probabilities at different places.
+    tolerance = {} if dtype == torch.float32 else {"rtol": 3e-2, "atol": 3e-2}
+    torch.testing.assert_close(*results, **tolerance)
 
 
 def test_attention_rows_masked_throughout_are_uniform():
     q, k, v = (torch.randn(1, 1, 3, 4, requires_grad=True) for _ in range(3))
-    bias = torch.full((3, 3), -2.3e38)
+    bias = torch.full((3, 3), -2.3e38, requires_grad=True)
     o, _ = torch_ops.attention(q, k, v, bias, 1.0, False)
     torch.testing.assert_close(o, v.mean(2, keepdim=True).expand_as(v))
     dv = torch.autograd.grad(o.sum(), v)[0]
