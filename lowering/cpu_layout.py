@@ -1,0 +1,161 @@
+"""Where a region's values lie in memory: row-major strides over as few loops as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .mlir import TensorType
+from .region import Read, Region
+
+
+@dataclass(frozen=True)
+class Access:
+    """A way to address a value.
+
+    Attributes:
+        base: which pointer: "argument", "output" or, for values kept inside the kernel, "scratch".
+        index: which of those.
+        dtype: its element type.
+        strides: elements to move for one step along each loop dim; 0 where the value does not vary.
+    """
+
+    base: str
+    index: int
+    dtype: str
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dim:
+    """One loop: its extent, and whether it reduces."""
+
+    extent: int
+    reduces: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A region's loops after neighbours that every access runs through as one have been merged.
+
+    Attributes:
+        dims: the loops, parallel ones first.
+        reads: for each stage, for each of its reads, the access (None for a value made inside).
+        writes: for each output, its access.
+        origins: for each dim of the region's domain, (loop, step): the domain index is loop index // step
+            % extent, with the extent in the region; None for a dim of one element.
+    """
+
+    dims: tuple[Dim, ...]
+    reads: tuple[tuple[Access | None, ...], ...]
+    writes: tuple[Access, ...]
+    origins: tuple[tuple[int, int] | None, ...]
+
+    @property
+    def parallel(self) -> tuple[int, ...]:
+        """The loops that do not reduce."""
+        return tuple(index for index, dim in enumerate(self.dims) if not dim.reduces)
+
+    @property
+    def reduction(self) -> tuple[int, ...]:
+        return tuple(index for index, dim in enumerate(self.dims) if dim.reduces)
+
+    def extent(self, dims: Sequence[int]) -> int:
+        count = 1
+        for dim in dims:
+            count *= self.dims[dim].extent
+        return count
+
+
+def layout_of(region: Region) -> Layout:
+    """The layout of a region whose arguments and results are contiguous and row-major."""
+    extents = region.parallel + region.reduction
+    reads = [[_read_strides(region, read) for read in stage.reads] for stage in region.stages]
+    writes = [_row_major(region.stages[index].type, len(extents)) for index in region.outputs]
+    columns = [strides for row in reads for strides in row if strides is not None] + writes
+    groups = _merge(region, columns)
+    heads = [group[-1] for group in groups]
+
+    def pick(strides: Sequence[int]) -> tuple[int, ...]:
+        return tuple(strides[head] for head in heads)
+
+    return Layout(
+        tuple(
+            Dim(_product(extents[dim] for dim in group), group[0] >= len(region.parallel))
+            for group in groups
+        ),
+        tuple(
+            tuple(
+                None
+                if strides is None
+                else Access(
+                    "argument", read.index, region.arguments[read.index].dtype, pick(strides)
+                )
+                for read, strides in zip(stage.reads, row, strict=True)
+            )
+            for stage, row in zip(region.stages, reads, strict=True)
+        ),
+        tuple(
+            Access("output", position, region.stages[index].type.dtype, pick(writes[position]))
+            for position, index in enumerate(region.outputs)
+        ),
+        _origins(extents, groups),
+    )
+
+
+def _merge(region: Region, columns: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Groups of domain dims, each to become one loop; dims of one element vanish."""
+    extents = region.parallel + region.reduction
+    groups: list[list[int]] = []
+    for dim, extent in enumerate(extents):
+        if extent == 1:
+            continue
+        last = groups[-1][-1] if groups else None
+        same_kind = last is not None and (last < len(region.parallel)) == (
+            dim < len(region.parallel)
+        )
+        if same_kind and all(strides[last] == strides[dim] * extent for strides in columns):
+            groups[-1].append(dim)
+        else:
+            groups.append([dim])
+    return groups
+
+
+def _origins(
+    extents: Sequence[int], groups: Sequence[Sequence[int]]
+) -> tuple[tuple[int, int] | None, ...]:
+    origins: list[tuple[int, int] | None] = [None] * len(extents)
+    for loop, group in enumerate(groups):
+        step = 1
+        for dim in reversed(group):
+            origins[dim] = loop, step
+            step *= extents[dim]
+    return tuple(origins)
+
+
+def _read_strides(region: Region, read: Read) -> list[int] | None:
+    if read.source != "argument":
+        return None
+    strides = [0] * (len(region.parallel) + len(region.reduction))
+    steps = _row_major(region.arguments[read.index], len(read.dims))
+    for dim, step in zip(read.dims, steps, strict=True):
+        if dim is not None:
+            strides[dim] += step
+    return strides
+
+
+def _row_major(kind: TensorType, rank: int) -> list[int]:
+    """Strides of a contiguous tensor, with zeros behind up to `rank`."""
+    strides = [0] * rank
+    step = 1
+    for axis in reversed(range(kind.rank)):
+        strides[axis] = step
+        step *= kind.shape[axis]
+    return strides
+
+
+def _product(values: Sequence[int]) -> int:
+    count = 1
+    for value in values:
+        count *= value
+    return count

@@ -1,0 +1,136 @@
+"""Writing MLIR text for the CPU target: numbered values, nested loops, constants once a function."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+PARALLEL_LOOP = "#parallel"
+ACCESS_GROUP = "#accesses"
+# A parallel loop's accesses are independent from one iteration to another, which the vectorizer then need
+# not check at run time. It holds for arguments and results that share memory element by element, too.
+HEADER = f"""{ACCESS_GROUP} = #llvm.access_group<id = distinct[0]<>>
+{PARALLEL_LOOP} = #llvm.loop_annotation<parallelAccesses = {ACCESS_GROUP}>
+"""
+
+
+class Code:
+    """The body of one function as it is written.
+
+    Values are MLIR names ("%v3"). Integers and addresses are i64 and !llvm.ptr throughout.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._constants: dict[str, str] = {}
+        self._depth = 1
+        self._next = 0
+
+    def text(self) -> str:
+        return "\n".join(
+            [f"  {name} = {value}" for value, name in self._constants.items()] + self._lines
+        )
+
+    def name(self) -> str:
+        self._next += 1
+        return f"%v{self._next}"
+
+    def line(self, text: str) -> None:
+        self._lines.append("  " * self._depth + text)
+
+    def let(self, expression: str) -> str:
+        """Names the value of an operation with one result."""
+        name = self.name()
+        self.line(f"{name} = {expression}")
+        return name
+
+    def constant(self, value: str, kind: str) -> str:
+        """A constant spelled as MLIR spells it; equal ones share a name."""
+        expression = f"arith.constant {value} : {kind}"
+        if expression not in self._constants:
+            self._constants[expression] = f"%c{len(self._constants)}"
+        return self._constants[expression]
+
+    def int(self, value: int, kind: str = "i64") -> str:
+        return self.constant(str(value), kind)
+
+    def float(self, value: float, kind: str = "f32") -> str:
+        return self.constant(float_bits(value, kind), kind)
+
+    def add(self, a: str, b: str) -> str:
+        return self.let(f"arith.addi {a}, {b} overflow<nsw> : i64")
+
+    def mul(self, a: str, factor: int) -> str:
+        if factor == 1:
+            return a
+        return self.let(f"arith.muli {a}, {self.int(factor)} overflow<nsw> : i64")
+
+    def element(self, pointer: str, index: str, kind: str) -> str:
+        """The address of element `index` of type `kind`."""
+        return self.let(
+            f"llvm.getelementptr inbounds {pointer}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, {kind}"
+        )
+
+    def load(self, pointer: str, kind: str) -> str:
+        return self.let(
+            f"llvm.load {pointer} {{access_groups = [{ACCESS_GROUP}]}} : !llvm.ptr -> {kind}"
+        )
+
+    def store(self, value: str, pointer: str, kind: str) -> None:
+        self.line(
+            f"llvm.store {value}, {pointer} {{access_groups = [{ACCESS_GROUP}]}} : {kind}, !llvm.ptr"
+        )
+
+    def stack(self, count: int, kind: str) -> str:
+        """Room for `count` elements until the function returns; to be asked for outside loops."""
+        return self.let(
+            f"llvm.alloca {self.int(count)} x {kind} {{alignment = 64 : i64}} : (i64) -> !llvm.ptr"
+        )
+
+    @contextmanager
+    def loop(self, low: str, high: str, *, step: int = 1, parallel: bool = False) -> Iterator[str]:
+        """`for index in range(low, high, step)`; parallel promises independent memory accesses."""
+        index = self.name()
+        self.line(f"scf.for {index} = {low} to {high} step {self.int(step)} : i64 {{")
+        self._depth += 1
+        yield index
+        self._depth -= 1
+        self.line(f"}} {{llvm.loop_annotation = {PARALLEL_LOOP}}}" if parallel else "}")
+
+    def fold(
+        self,
+        low: str,
+        high: str,
+        start: Sequence[str],
+        kinds: Sequence[str],
+        body: Callable[[str, list[str]], list[str]],
+        *,
+        step: int = 1,
+        parallel: bool = False,
+    ) -> list[str]:
+        """A loop that carries values: `body(index, values)` gives the next ones; returns the last."""
+        if not start:
+            with self.loop(low, high, step=step, parallel=parallel) as index:
+                body(index, [])
+            return []
+        index, result = self.name(), self.name()
+        carried = [self.name() for _ in start]
+        pairs = ", ".join(f"{name} = {value}" for name, value in zip(carried, start, strict=True))
+        types = ", ".join(kinds)
+        self.line(
+            f"{result}:{len(start)} = scf.for {index} = {low} to {high} step {self.int(step)} "
+            f"iter_args({pairs}) -> ({types}) : i64 {{"
+        )
+        self._depth += 1
+        following = body(index, carried)
+        self.line(f"scf.yield {', '.join(following)} : {types}")
+        self._depth -= 1
+        self.line(f"}} {{llvm.loop_annotation = {PARALLEL_LOOP}}}" if parallel else "}")
+        return [f"{result}#{position}" for position in range(len(start))]
+
+
+def float_bits(value: float, kind: str) -> str:
+    """A float as the hexadecimal bits of its type: exact, and the only spelling of NaN and inf."""
+    form, width = {"f16": ("e", 4), "f32": ("f", 8), "f64": ("d", 16)}[kind]
+    return "0x" + struct.pack(f">{form}", value).hex().upper().rjust(width, "0")

@@ -1,0 +1,372 @@
+"""From MLIR text to callable addresses: MLIR's conversions, LLVM's optimizer and the ORC JIT.
+
+LLVM is reached through its C API, in the very library that the MLIR bindings are linked with, so both
+are always of one version. The machine code is a function of the text and of the host alone, so it can be
+kept as an object file: see `ObjectCache`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint8, c_uint64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from mlir import ir
+from mlir.passmanager import PassManager
+
+from .dialect import walk
+from .errors import EmitError
+from .mlir import context
+
+CONVERSIONS = "builtin.module(convert-scf-to-cf,convert-arith-to-llvm,convert-cf-to-llvm)"
+# Unrolling and SLP cost compile time and gain nothing on these loops; the vectorizer interleaves by itself.
+OPTIMIZER = b"default<O2>"
+_TARGETS = {"x86_64": "X86", "aarch64": "AArch64", "arm64": "AArch64"}
+# Polynomials on 512-bit vectors take 0.8 of the time even where LLVM prefers 256 bits (Emerald Rapids).
+_TUNING = {"X86": ",-prefer-256-bit"}
+# Runtime functions of torch's own OpenMP, so that kernels and ATen share one pool of threads.
+OPENMP_SYMBOLS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+
+
+class ObjectCache:
+    """Object files in a folder, one a text, LLVM version and host; safe against concurrent writers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, text: str) -> bytes:
+        """The machine code of `text`, compiled only if it is not in the folder."""
+        file = self.folder / f"{self._key(text)}.o"
+        if file.exists():
+            return file.read_bytes()
+        code = compile_object(text)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.part")
+        partial.write_bytes(code)
+        partial.replace(file)
+        return code
+
+    def _key(self, text: str) -> str:
+        llvm = _llvm()
+        parts = [
+            text,
+            CONVERSIONS,
+            OPTIMIZER.decode(),
+            llvm.version,
+            llvm.triple,
+            llvm.cpu,
+            llvm.features,
+        ]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+def compile_object(text: str) -> bytes:
+    """Optimized machine code of an MLIR module in the llvm, scf and arith dialects, as an object file.
+
+    Raises:
+        EmitError: the module does not parse or does not convert; the sentence is MLIR's.
+    """
+    with _Module(text) as module:
+        module.optimize()
+        return module.emit()
+
+
+def llvm_ir(text: str, *, optimized: bool = True) -> str:
+    """LLVM IR of the same module, for reading."""
+    with _Module(text) as module:
+        if optimized:
+            module.optimize()
+        return module.text()
+
+
+class Library:
+    """Machine code loaded into this process; its addresses live as long as the object."""
+
+    def __init__(self, code: bytes) -> None:
+        llvm = _llvm()
+        self._llvm = llvm
+        self._jit = c_void_p()
+        llvm.check(llvm.c.LLVMOrcCreateLLJIT(byref(self._jit), None))
+        self._dylib = c_void_p(llvm.c.LLVMOrcLLJITGetMainJITDylib(self._jit))
+        llvm.define(self._jit, self._dylib, openmp_addresses())
+        llvm.search_process(self._jit, self._dylib)
+        buffer = llvm.c.LLVMCreateMemoryBufferWithMemoryRangeCopy(code, len(code), b"kernels")
+        llvm.check(llvm.c.LLVMOrcLLJITAddObjectFile(self._jit, self._dylib, buffer))
+
+    def address(self, symbol: str) -> int:
+        """The address of a function.
+
+        Raises:
+            EmitError: the code has no such symbol, or calls one that the process does not have.
+        """
+        found = c_uint64()
+        self._llvm.check(self._llvm.c.LLVMOrcLLJITLookup(self._jit, byref(found), symbol.encode()))
+        return found.value
+
+    def __del__(self) -> None:
+        if getattr(self, "_jit", None):
+            self._llvm.c.LLVMOrcDisposeLLJIT(self._jit)
+            self._jit = None
+
+
+@cache
+def openmp_addresses() -> dict[str, int]:
+    """Where torch's OpenMP runtime has its entry points (another copy may be loaded in the process)."""
+    torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    return {
+        name: ctypes.cast(getattr(torch_cpu, name), c_void_p).value or 0 for name in OPENMP_SYMBOLS
+    }
+
+
+class _Module:
+    """An LLVM module made from MLIR text, in an LLVM context of its own."""
+
+    def __init__(self, text: str) -> None:
+        self.llvm = _llvm()
+        self.context = c_void_p(self.llvm.c.LLVMContextCreate())
+        with context(), ir.Location.unknown():
+            try:
+                module = ir.Module.parse(text)
+                PassManager.parse(CONVERSIONS).run(module.operation)
+                _annotate_loops(module)
+            except ir.MLIRError as error:
+                raise EmitError(f"the loops do not lower to LLVM: {error}") from None
+            operation = _capsule_pointer(module.operation._CAPIPtr)
+            self.module = c_void_p(self.llvm.c.mlirTranslateModuleToLLVMIR(operation, self.context))
+        if not self.module:
+            raise EmitError("the converted module does not translate to LLVM IR")
+
+    def __enter__(self) -> _Module:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.llvm.c.LLVMDisposeModule(self.module)
+        self.llvm.c.LLVMContextDispose(self.context)
+
+    def optimize(self) -> None:
+        c, machine = self.llvm.c, self.llvm.machine
+        c.LLVMSetTarget(self.module, self.llvm.triple.encode())
+        layout = c_void_p(c.LLVMCreateTargetDataLayout(machine))
+        c.LLVMSetModuleDataLayout(self.module, layout)
+        c.LLVMDisposeTargetData(layout)
+        options = c_void_p(c.LLVMCreatePassBuilderOptions())
+        c.LLVMPassBuilderOptionsSetLoopVectorization(options, 1)
+        c.LLVMPassBuilderOptionsSetLoopInterleaving(options, 1)
+        c.LLVMPassBuilderOptionsSetLoopUnrolling(options, 0)
+        c.LLVMPassBuilderOptionsSetSLPVectorization(options, 0)
+        self.llvm.check(c.LLVMRunPasses(self.module, OPTIMIZER, machine, options))
+        c.LLVMDisposePassBuilderOptions(options)
+
+    def text(self) -> str:
+        shown = self.llvm.c.LLVMPrintModuleToString(self.module)
+        try:
+            return ctypes.string_at(shown).decode()
+        finally:
+            self.llvm.c.LLVMDisposeMessage(shown)
+
+    def emit(self) -> bytes:
+        c, message, buffer = self.llvm.c, c_char_p(), c_void_p()
+        object_file = 1
+        if c.LLVMTargetMachineEmitToMemoryBuffer(
+            self.llvm.machine, self.module, object_file, byref(message), byref(buffer)
+        ):
+            raise EmitError(f"LLVM makes no machine code: {(message.value or b'').decode()}")
+        try:
+            return ctypes.string_at(c.LLVMGetBufferStart(buffer), c.LLVMGetBufferSize(buffer))
+        finally:
+            c.LLVMDisposeMemoryBuffer(buffer)
+
+
+class _Symbol(ctypes.Structure):
+    """LLVMOrcCSymbolMapPair: an interned name, an address and two flag bytes."""
+
+    _fields_ = (
+        ("name", c_void_p),
+        ("address", c_uint64),
+        ("generic", c_uint8),
+        ("target", c_uint8),
+    )
+
+
+class _Llvm:
+    """LLVM's C API and the host's target machine."""
+
+    def __init__(self) -> None:
+        self.c = _library()
+        name = _TARGETS.get(platform.machine())
+        if name is None:
+            raise EmitError(f"the CPU target knows {', '.join(_TARGETS)}, not {platform.machine()}")
+        for part in ("TargetInfo", "Target", "TargetMC", "AsmPrinter"):
+            getattr(self.c, f"LLVMInitialize{name}{part}")()
+        self.triple = self._owned(self.c.LLVMGetDefaultTargetTriple())
+        self.cpu = self._owned(self.c.LLVMGetHostCPUName())
+        self.features = self._owned(self.c.LLVMGetHostCPUFeatures()) + _TUNING.get(name, "")
+        self.version = self._version()
+        self.machine = self._target_machine()
+
+    def check(self, error: int | None) -> None:
+        """Raises EmitError if an LLVMErrorRef is one."""
+        if error:
+            message = self.c.LLVMGetErrorMessage(error)
+            sentence = ctypes.string_at(message).decode()
+            self.c.LLVMDisposeErrorMessage(message)
+            raise EmitError(f"LLVM: {sentence}")
+
+    def define(self, jit: c_void_p, dylib: c_void_p, addresses: Mapping[str, int]) -> None:
+        exported = 1
+        pairs = (_Symbol * len(addresses))()
+        for pair, (name, address) in zip(pairs, addresses.items(), strict=True):
+            pair.name = self.c.LLVMOrcLLJITMangleAndIntern(jit, name.encode())
+            pair.address, pair.generic = address, exported
+        unit = self.c.LLVMOrcAbsoluteSymbols(pairs, len(addresses))
+        self.check(self.c.LLVMOrcJITDylibDefine(dylib, unit))
+
+    def search_process(self, jit: c_void_p, dylib: c_void_p) -> None:
+        """Lets the code call what the process exports, libm above all."""
+        prefix = self.c.LLVMOrcLLJITGetGlobalPrefix(jit)
+        generator = c_void_p()
+        self.check(
+            self.c.LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(
+                byref(generator), prefix, None, None
+            )
+        )
+        self.c.LLVMOrcJITDylibAddGenerator(dylib, generator)
+
+    def _target_machine(self) -> c_void_p:
+        target, message = c_void_p(), c_char_p()
+        if self.c.LLVMGetTargetFromTriple(self.triple.encode(), byref(target), byref(message)):
+            raise EmitError(
+                f"LLVM has no target for {self.triple}: {(message.value or b'').decode()}"
+            )
+        aggressive_none, position_independent, jit_default = 2, 2, 1
+        return c_void_p(
+            self.c.LLVMCreateTargetMachine(
+                target,
+                self.triple.encode(),
+                self.cpu.encode(),
+                self.features.encode(),
+                aggressive_none,
+                position_independent,
+                jit_default,
+            )
+        )
+
+    def _version(self) -> str:
+        numbers = [ctypes.c_uint() for _ in range(3)]
+        self.c.LLVMGetVersion(*map(byref, numbers))
+        return ".".join(str(number.value) for number in numbers)
+
+    def _owned(self, message: int) -> str:
+        shown = ctypes.string_at(message).decode()
+        self.c.LLVMDisposeMessage(message)
+        return shown
+
+
+@cache
+def _llvm() -> _Llvm:
+    return _Llvm()
+
+
+_POINTER_RESULTS = [
+    "LLVMContextCreate",
+    "mlirTranslateModuleToLLVMIR",
+    "LLVMCreateTargetDataLayout",
+    "LLVMCreatePassBuilderOptions",
+    "LLVMRunPasses",
+    "LLVMPrintModuleToString",
+    "LLVMGetBufferStart",
+    "LLVMGetErrorMessage",
+    "LLVMGetDefaultTargetTriple",
+    "LLVMGetHostCPUName",
+    "LLVMGetHostCPUFeatures",
+    "LLVMCreateTargetMachine",
+    "LLVMOrcCreateLLJIT",
+    "LLVMOrcLLJITGetMainJITDylib",
+    "LLVMCreateMemoryBufferWithMemoryRangeCopy",
+    "LLVMOrcLLJITAddObjectFile",
+    "LLVMOrcLLJITLookup",
+    "LLVMOrcDisposeLLJIT",
+    "LLVMOrcLLJITMangleAndIntern",
+    "LLVMOrcAbsoluteSymbols",
+    "LLVMOrcJITDylibDefine",
+    "LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess",
+]
+_POINTER_ARGUMENTS = [
+    "LLVMDisposeModule",
+    "LLVMContextDispose",
+    "LLVMCreateTargetDataLayout",
+    "LLVMDisposeTargetData",
+    "LLVMDisposeMessage",
+    "LLVMDisposePassBuilderOptions",
+    "LLVMPrintModuleToString",
+    "LLVMGetBufferStart",
+    "LLVMGetBufferSize",
+    "LLVMDisposeMemoryBuffer",
+    "LLVMGetErrorMessage",
+    "LLVMDisposeErrorMessage",
+    "LLVMOrcDisposeLLJIT",
+    "LLVMOrcLLJITGetMainJITDylib",
+    "LLVMOrcLLJITGetGlobalPrefix",
+]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """MLIR's C API; a look-up in it also finds the LLVM it is linked with."""
+    import mlir._mlir_libs as libraries
+
+    folder = Path(next(iter(libraries.__path__)))
+    c = ctypes.CDLL(str(folder / "libMLIRPythonCAPI.so"))
+    for name in _POINTER_RESULTS:
+        getattr(c, name).restype = c_void_p
+    for name in _POINTER_ARGUMENTS:
+        getattr(c, name).argtypes = [c_void_p]
+    c.mlirTranslateModuleToLLVMIR.argtypes = [c_void_p, c_void_p]
+    c.LLVMGetBufferSize.restype = c_size_t
+    c.LLVMOrcLLJITGetGlobalPrefix.restype = ctypes.c_char
+    c.LLVMOrcAbsoluteSymbols.argtypes = [POINTER(_Symbol), c_size_t]
+    c.LLVMOrcJITDylibDefine.argtypes = [c_void_p, c_void_p]
+    c.LLVMOrcJITDylibAddGenerator.argtypes = [c_void_p, c_void_p]
+    c.LLVMOrcLLJITAddObjectFile.argtypes = [c_void_p, c_void_p, c_void_p]
+    c.LLVMCreateMemoryBufferWithMemoryRangeCopy.argtypes = [c_char_p, c_size_t, c_char_p]
+    c.LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess.argtypes = [
+        c_void_p,
+        ctypes.c_char,
+        c_void_p,
+        c_void_p,
+    ]
+    c.LLVMCreateTargetMachine.argtypes = [
+        c_void_p,
+        c_char_p,
+        c_char_p,
+        c_char_p,
+        c_int,
+        c_int,
+        c_int,
+    ]
+    return c
+
+
+def _annotate_loops(module: ir.Module) -> None:
+    """Gives branches the loop annotation that convert-scf-to-cf left on them under the dialect's prefix."""
+    for op in walk(module.operation):
+        if op.name == "llvm.br" and "llvm.loop_annotation" in op.attributes:
+            op.attributes["loop_annotation"] = op.attributes["llvm.loop_annotation"]
+            del op.attributes["llvm.loop_annotation"]
+
+
+def _capsule_pointer(capsule: object) -> int:
+    python = ctypes.pythonapi
+    python.PyCapsule_GetName.restype, python.PyCapsule_GetName.argtypes = (
+        c_char_p,
+        [ctypes.py_object],
+    )
+    python.PyCapsule_GetPointer.restype = c_void_p
+    python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, c_char_p]
+    return python.PyCapsule_GetPointer(capsule, python.PyCapsule_GetName(capsule))
