@@ -12,6 +12,7 @@ import torch
 from mlir import ir
 
 from .errors import DialectError
+from .extern import Extern, call_extern
 from .interpret import call, check_inputs
 from .interpret_body import constant_tensor
 from .mlir import TensorType, functions, layer_of
@@ -91,8 +92,9 @@ def _call(
     name = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
     count = ir.IntegerAttr(plan[name].operation.attributes["keras.outputs"]).value
     inputs, outputs = buffers[: len(buffers) - count], buffers[len(buffers) - count :]
-    known = kernels if name in kernels else plan
-    for target, value in zip(outputs, call(known, name, inputs, exact), strict=True):
+    extern = Extern.of(plan[name])
+    results = call(kernels, name, inputs, exact) if extern is None else call_extern(extern, inputs)
+    for target, value in zip(outputs, results, strict=True):
         target.copy_(value)
 
 
