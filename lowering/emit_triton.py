@@ -21,17 +21,16 @@ from .errors import EmitError
 from .mlir import TensorType, layer_of
 from .region import Region, kernel_kind, read_instances, read_region
 from .triton_config import SPACE, LoopConfig
+from .triton_function import Function, Tiling
 from .triton_index import Domain
 from .triton_kernel import GeneratedKernel, GeneratedLaunch, LoadedKernel, load
-from .triton_loop import Function, Tiling, stores_early, whole_function
+from .triton_loop import stores_early, whole_function
 from .triton_multi import InstanceBuilder
 from .triton_split import split_functions
-from .triton_tables import InstanceTable
+from .triton_tables import ALIGNMENT, InstanceTable
 from .triton_template import emit_template, problem_of, spec_of
 
 __all__ = ["GeneratedKernel", "LoadedKernel", "default_config", "emit", "load", "space"]
-
-POINTER_ALIGNMENT = 16
 
 
 def emit(
@@ -210,7 +209,7 @@ def _emit_multi(name: str, regions: Sequence[Region], config: LoopConfig) -> Gen
     launch = GeneratedLaunch(
         name,
         buffers,
-        {"ALIGN": POINTER_ALIGNMENT, "BLOCK_P": config.block_p},
+        {"ALIGN": ALIGNMENT, "BLOCK_P": config.block_p},
         (table.blocks, 1, 1),
         config.num_warps,
         config.num_stages,

@@ -1,9 +1,10 @@
 """A loop region's structure, read from its kernel function: what both emitters walk.
 
-A region runs over parallel extents P and reduction extents R. Each `linalg.generic` in it is a stage:
-"full" computes an element at every point of P x R, "reduce" folds R away, "row" computes at every point
-of P. Values made inside are read where they are made (a row value anywhere in its row); arguments are read
-through projected permutations of the domain. Everything else is refused with the reason.
+A region runs over parallel extents P and reduction extents R. Each `linalg.generic` in it is a
+stage: "full" computes an element at every point of P x R, "reduce" folds R away, "row" computes at
+every point of P. Values made inside are read where they are made (a row value anywhere in its row);
+arguments are read through projected permutations of the domain. Everything else is refused with the
+reason.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ COMBINERS = {
 
 @dataclass(frozen=True)
 class Read:
-    """One input of a stage: an argument of the region or an earlier stage's result, and how it is indexed.
+    """One input of a stage: an argument of the region or an earlier stage's result, and how it is
+    indexed.
 
     Attributes:
         source: "argument" or "stage".
         index: which one.
-        dims: for each axis of the value, the domain's dim that indexes it, or None where the index is 0.
+        dims: for each axis of the value, the domain's dim that indexes it, or None where the index
+            is 0.
     """
 
     source: str
@@ -105,7 +108,9 @@ def read_region(function: ir.OpView) -> Region:
         RegionError: the function is not a loop region; the sentence says which op and rule.
     """
     block = function.regions[0].blocks[0]
-    return _Reader(_name(function), list(block.arguments), _generics(block), _returned(block)).region()
+    return _Reader(
+        _name(function), list(block.arguments), _generics(block), _returned(block)
+    ).region()
 
 
 def read_instances(function: ir.OpView) -> list[Region]:
@@ -120,7 +125,9 @@ def read_instances(function: ir.OpView) -> list[Region]:
     block = function.regions[0].blocks[0]
     parts = list(block.arguments), _generics(block), _returned(block)
     if any(len(part) % count for part in parts):
-        raise RegionError(f"{_name(function)}: {[len(part) for part in parts]} do not divide by {count} instances")
+        raise RegionError(
+            f"{_name(function)}: {[len(part) for part in parts]} do not divide by {count} instances"
+        )
     regions = []
     for i in range(count):
         mine = [part[i * len(part) // count : (i + 1) * len(part) // count] for part in parts]
@@ -131,6 +138,20 @@ def read_instances(function: ir.OpView) -> list[Region]:
     return regions
 
 
+def read_stages(
+    name: str,
+    arguments: Sequence[ir.Value],
+    generics: Sequence[ir.OpView],
+    results: Sequence[ir.Value],
+) -> Region:
+    """The region that `generics` make of `arguments`, as the epilogue of a template is.
+
+    Raises:
+        RegionError: as `read_region`.
+    """
+    return _Reader(name, arguments, generics, results).region()
+
+
 def _name(function: ir.OpView) -> str:
     return ir.StringAttr(function.operation.attributes["sym_name"]).value
 
@@ -139,7 +160,9 @@ def _generics(block: ir.Block) -> list[ir.OpView]:
     allowed = ("linalg.generic", "linalg.fill", "tensor.empty", "arith.constant", "func.return")
     for op in block.operations:
         if op.operation.name not in allowed:
-            raise RegionError(f"{op.operation.name} cannot stand in a loop region (layer {layer_of(op) or '?'})")
+            raise RegionError(
+                f"{op.operation.name} cannot stand in a loop region (layer {layer_of(op) or '?'})"
+            )
     return [op for op in block.operations if op.operation.name == "linalg.generic"]
 
 
@@ -149,7 +172,10 @@ def _returned(block: ir.Block) -> list[ir.Value]:
 
 def iterators(generic: ir.OpView) -> list[str]:
     """The iterator types as text: "parallel" or "reduction", one a dim."""
-    return [str(item).split("<")[-1].rstrip(">") for item in generic.operation.attributes["iterator_types"]]
+    return [
+        str(item).split("<")[-1].rstrip(">")
+        for item in generic.operation.attributes["iterator_types"]
+    ]
 
 
 def map_dims(attribute: ir.Attribute) -> tuple[int | None, ...]:
@@ -173,7 +199,11 @@ class _Reader:
     """Reads the generics of one function (or one instance of it) into a Region."""
 
     def __init__(
-        self, name: str, arguments: Sequence[ir.Value], generics: Sequence[ir.OpView], results: Sequence[ir.Value]
+        self,
+        name: str,
+        arguments: Sequence[ir.Value],
+        generics: Sequence[ir.OpView],
+        results: Sequence[ir.Value],
     ) -> None:
         self.name, self.arguments, self.generics, self.results = name, arguments, generics, results
         self.stages: list[Stage] = []
@@ -217,16 +247,24 @@ class _Reader:
         rank = len(self.parallel) + (len(self.reduction) if kind == "full" else 0)
         if maps[-1] != tuple(range(rank)):
             raise RegionError(f"{self.name}: a {kind} stage writes at identity, not {maps[-1]}")
-        reads = tuple(self._read(value, dims) for value, dims in zip(list(op.operands)[:-1], maps, strict=False))
+        reads = tuple(
+            self._read(value, dims)
+            for value, dims in zip(list(op.operands)[:-1], maps, strict=False)
+        )
         block = op.regions[0].blocks[0]
         combiner, value = self._yielded(block, kind)
-        return Stage(kind, TensorType.of(op.results[0]), reads, block, combiner, value, layer_of(op))
+        return Stage(
+            kind, TensorType.of(op.results[0]), reads, block, combiner, value, layer_of(op)
+        )
 
     def _kind(self, generic: ir.OpView) -> str:
         extents, kinds = self._extents(generic), iterators(generic)
         p, r = len(self.parallel), len(self.reduction)
         if "reduction" in kinds:
-            if kinds == ["parallel"] * p + ["reduction"] * r and extents == self.parallel + self.reduction:
+            if (
+                kinds == ["parallel"] * p + ["reduction"] * r
+                and extents == self.parallel + self.reduction
+            ):
                 return "reduce"
         elif extents == self.parallel + self.reduction:
             return "full"
@@ -243,7 +281,9 @@ class _Reader:
                 return Read("argument", index, dims)
         index = self._stage_of(value)
         if dims != tuple(range(len(dims))):
-            raise RegionError(f"{self.name}: a value made inside is read through {dims}, not where it is made")
+            raise RegionError(
+                f"{self.name}: a value made inside is read through {dims}, not where it is made"
+            )
         return Read("stage", index, dims)
 
     def _stage_of(self, value: ir.Value) -> int:
@@ -258,7 +298,13 @@ class _Reader:
             return "", value
         accumulator = list(block.arguments)[-1]
         fold = value.owner
-        if isinstance(fold, ir.Block) or fold.name not in COMBINERS or accumulator not in list(fold.operands):
-            raise RegionError(f"{self.name}: a reduction ends in one of {', '.join(COMBINERS)} on its accumulator")
+        if (
+            isinstance(fold, ir.Block)
+            or fold.name not in COMBINERS
+            or accumulator not in list(fold.operands)
+        ):
+            raise RegionError(
+                f"{self.name}: a reduction ends in one of {', '.join(COMBINERS)} on its accumulator"
+            )
         left, right = fold.operands
         return fold.name, right if left == accumulator else left

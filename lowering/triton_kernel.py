@@ -20,7 +20,7 @@ from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, execut
 from keras_triton.kernels.problem import Problem, TensorSpec
 
 from .errors import EmitError
-from .triton_tables import InstanceTable, Tables
+from .triton_tables import ALIGNMENT, InstanceTable, Tables
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ class LoadedKernel:
                 f"{len(self.generated.outputs)} outputs, not {len(tensors)} tensors"
             )
         written = tensors if self.generated.in_place else self._apart(tensors)
-        execute(self.program, self.buffers(written), interpret=interpret)
+        buffers = self.buffers(written)
+        execute(self._program_now(), buffers, interpret=interpret)
         for target, source in zip(tensors, written, strict=True):
             if target is not source:
                 target.copy_(source)
@@ -135,6 +136,14 @@ class LoadedKernel:
             for tensor in tensors[count:]
         )
         return [*tensors[:count], *outputs]
+
+    def _program_now(self) -> Program:
+        """The launches for the tensors last seen: those of a table for its alignment."""
+        if self._tables is None or self._tables.alignment == ALIGNMENT:
+            return self.program
+        (launch,) = self.program.launches
+        constexprs = {**launch.constexprs, "ALIGN": self._tables.alignment}
+        return replace(self.program, launches=(replace(launch, constexprs=constexprs),))
 
     def buffers(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The buffers that the launches name: the tensors, or for "multi" the tables of them.

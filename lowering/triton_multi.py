@@ -1,7 +1,9 @@
 """A "multi" kernel: many independent pointwise instances in one launch, found through tables.
 
 The tile function does one block of one instance. It is called without a mask where the block is
-full, as an unknown size in a mask would keep Triton from wide memory accesses.
+full, as an unknown size in a mask would keep Triton from wide memory accesses. They also need a
+known alignment, which Triton 3.6 forgets on the way from a loaded integer to a pointer: it is said
+of the pointers themselves, and the start of a block is a product with a known factor.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Sequence
 
 from .errors import EmitError
 from .region import Region
+from .triton_function import FunctionBuilder, Tiling
 from .triton_index import Coordinate
-from .triton_loop import FunctionBuilder, Tiling
 from .triton_source import Value
 
 LANGUAGE_ELEMENTS = {
@@ -24,7 +26,7 @@ KERNEL = """
 def {name}(addresses, owners, starts, sizes, ALIGN: tl.constexpr, BLOCK_P: tl.constexpr):
     program = tl.program_id(0)
     owner = tl.load(owners + program)
-    start = tl.multiple_of(tl.load(starts + program), BLOCK_P)
+    start = tl.load(starts + program) * BLOCK_P
     size = tl.load(sizes + owner)
     row = addresses + owner * {width}
     i = start + tl.arange(0, BLOCK_P)
@@ -53,8 +55,11 @@ class InstanceBuilder(FunctionBuilder):
     def pointer(self, buffer: str) -> str:
         def make() -> str:
             element = LANGUAGE_ELEMENTS[self.types[buffer].dtype]
-            address = f"tl.multiple_of(tl.load(row + {self.places[buffer]}), ALIGN)"
-            return self.assign(buffer, f"{address}.to(tl.pointer_type({element}))", False)
+            address = f"tl.load(row + {self.places[buffer]})"
+            start = self.assign(buffer, f"{address}.to(tl.pointer_type({element}))", False)
+            if self.places[buffer] in self.scalars:
+                return start
+            return self.assign(f"{buffer}_at", f"tl.multiple_of({start} + i, ALIGN)", False)
 
         return str(self.once(("pointer", buffer), False, make))
 
@@ -63,7 +68,7 @@ class InstanceBuilder(FunctionBuilder):
             text = f"tl.load({self.pointer(buffer)})"
             axes: frozenset[str] = frozenset()
             if self.places[buffer] not in self.scalars:
-                text, axes = f"tl.load({self.pointer(buffer)} + i, mask=mask)", frozenset("p")
+                text, axes = f"tl.load({self.pointer(buffer)}, mask=mask)", frozenset("p")
             return Value(self.assign(stem, text, False), dtype, axes)
 
         return self.once(("load", buffer), False, make)  # type: ignore[return-value]
@@ -74,14 +79,14 @@ class InstanceBuilder(FunctionBuilder):
         )
 
     def store_full(self, buffer: str, index: int) -> None:
-        self.store(buffer, "i", self.value(index), frozenset("p"))
+        value = self.value(index).tensor()
+        self.write(f"tl.store({self.pointer(buffer)}, {value}, mask=mask)")
 
     def text(self) -> str:
         for buffer, index in zip(self.outputs, self.region.outputs, strict=True):
             self.store_full(buffer, index)
-        body = "".join(f"    {line}\n" for line in self.outer)
-        tile = f"@triton.jit\ndef {self.name}_tile(row, i, mask, ALIGN: tl.constexpr):\n{body}\n"
-        return tile + KERNEL.format(name=self.name, width=len(self.places))
+        head = f"@triton.jit\ndef {self.name}_tile(row, i, mask, ALIGN: tl.constexpr):\n"
+        return f"{head}{self.lines()}\n" + KERNEL.format(name=self.name, width=len(self.places))
 
 
 def _scalar_reads(instances: Sequence[Region]) -> set[int]:

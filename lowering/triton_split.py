@@ -14,7 +14,8 @@ from keras_triton.kernels.problem import next_power_of_two
 
 from .mlir import TensorType
 from .region import Region
-from .triton_loop import Function, FunctionBuilder, Tiling, at_level, levels
+from .triton_function import Function, FunctionBuilder, Tiling
+from .triton_loop import at_level, levels
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ import torch
 
 from keras_triton.kernels.problem import ceil_div
 
+ALIGNMENT = 16
+"""Bytes that addresses must be multiples of for 16 bytes to be moved at once."""
+
 
 @dataclass(frozen=True)
 class InstanceTable:
@@ -31,9 +34,9 @@ class InstanceTable:
         return sum(ceil_div(size, self.block) for size in self.sizes)
 
     def programs(self) -> tuple[list[int], list[int]]:
-        """For each program its instance, and the first element it does."""
+        """For each program its instance, and which of the instance's blocks it does."""
         owners = [i for i, size in enumerate(self.sizes) for _ in range(0, size, self.block)]
-        starts = [start for size in self.sizes for start in range(0, size, self.block)]
+        starts = [k for size in self.sizes for k in range(ceil_div(size, self.block))]
         return owners, starts
 
     def dtypes(self) -> dict[str, str]:
@@ -46,18 +49,23 @@ class Tables:
 
     def __init__(self, table: InstanceTable) -> None:
         self.table = table
+        self.alignment = ALIGNMENT
         self._constants: dict[torch.device, dict[str, torch.Tensor]] = {}
         self._addresses: tuple[int, ...] = ()
         self._buffers: dict[str, torch.Tensor] = {}
 
     def buffers(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The table buffers for `tensors`: the arguments instance-major, then the results."""
+        """The table buffers for `tensors`: the arguments instance-major, then the results.
+
+        Also sets `alignment`, of which all addresses are multiples.
+        """
         addresses = tuple(tensor.data_ptr() for tensor in tensors)
         device = tensors[0].device
         if addresses != self._addresses:
-            constants = self._constants_on(device)
+            aligned = not any(address % ALIGNMENT for address in addresses)
+            self.alignment = ALIGNMENT if aligned else 1
             rows = torch.tensor(self._rows(addresses), dtype=torch.int64)
-            self._buffers = {**constants, "addresses": rows.to(device)}
+            self._buffers = {**self._constants_on(device), "addresses": rows.to(device)}
             self._addresses = addresses
         return self._buffers
 

@@ -16,9 +16,9 @@ from .dialect import attributes_of
 from .errors import EmitError
 from .mlir import TensorType, layer_of
 from .region import Region, read_stages
+from .triton_function import FunctionBuilder, Tiling
 from .triton_index import Coordinate
 from .triton_kernel import GeneratedKernel, TemplateUse
-from .triton_loop import FunctionBuilder, Tiling
 from .triton_source import DTYPE_NAMES, Value
 
 ATTRIBUTE_NAMES = {
@@ -268,10 +268,9 @@ class EpilogueBuilder(FunctionBuilder):
     def epilogue(self, stored: Sequence[int]) -> str:
         for place, index in enumerate(stored):
             value = Value("acc", self.result.dtype) if index < 0 else self.value(index)
-            self.line(f"tl.store(outs[{place}] + offset, {value.tensor()}, mask=mask)", False)
-        body = "".join(f"    {line}\n" for line in self.outer)
+            self.write(f"tl.store(outs[{place}] + offset, {value.tensor()}, mask=mask)")
         head = f"def {self.name}(acc, rows, cols, offset, mask, outs, extras):"
-        return f"@triton.jit\n{head}\n{body}"
+        return f"@triton.jit\n{head}\n{self.lines()}"
 
 
 def _subscript(coordinate: Coordinate, columns: int) -> tuple[str, int]:

@@ -33,7 +33,11 @@ def op_of(name):
 @pytest.mark.parametrize("name", UNARY)
 def test_unary(tmp_path, name, dtype):
     # The trigonometric meaning of a huge angle depends on its last bit.
-    values = SPECIAL[:8] if name in ("sin", "cos", "tan", "exp2", "exp", "expm1", "sinh", "cosh") else SPECIAL
+    values = (
+        SPECIAL[:8]
+        if name in ("sin", "cos", "tan", "exp2", "exp", "expm1", "sinh", "cosh")
+        else SPECIAL
+    )
     x = torch.tensor(values + NOT_FINITE, dtype=torch.float64)
     x = x.to({"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16}[dtype])
     text = pointwise(f"%r = {op_of(name)} %x0 : {dtype}", [dtype], dtype, len(x))
@@ -68,7 +72,9 @@ def test_integers(tmp_path, name, dtype):
 @pytest.mark.parametrize("name", ["shli", "shrsi", "shrui"])
 def test_shifts(tmp_path, name):
     a = torch.tensor([-7, 7, -(2**31), 2**31 - 1], dtype=torch.int32)
-    text = pointwise(f"%c = arith.constant 3 : i32\n%r = arith.{name} %x0, %c : i32", ["i32"], "i32", 4)
+    text = pointwise(
+        f"%c = arith.constant 3 : i32\n%r = arith.{name} %x0, %c : i32", ["i32"], "i32", 4
+    )
     check(text, tmp_path, inputs=[a])
 
 
@@ -84,7 +90,9 @@ def test_float_comparisons(tmp_path, predicate):
     check(text, tmp_path, inputs=[a, b], elementwise=True)
 
 
-@pytest.mark.parametrize("predicate", ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"])
+@pytest.mark.parametrize(
+    "predicate", ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"]
+)
 def test_integer_comparisons(tmp_path, predicate):
     values = torch.tensor([1, -1, 0, 2**31 - 1], dtype=torch.int32)
     a, b = (t.flatten().contiguous() for t in torch.meshgrid(values, values, indexing="ij"))

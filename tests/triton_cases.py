@@ -178,3 +178,30 @@ def compare(output: torch.Tensor, expected: torch.Tensor, elementwise: bool = Fa
     torch.testing.assert_close(
         output.double(), expected.double(), atol=limit, rtol=0, equal_nan=True
     )
+
+
+def multi_text(
+    name: str, kinds: dict[str, str], shapes: list[tuple[int, ...]], body: dict[str, str]
+) -> str:
+    """A "multi" kernel: for each shape an instance that reads `kinds` (name -> dtype).
+
+    A name in capitals is one element. `body` gives each result of an instance, all of type f32.
+    """
+    arguments, ops, results = {}, "", {}
+    for i, extents in enumerate(shapes):
+        rank = len(extents)
+        mine = {
+            f"{arg}{i}": f"tensor<{'' if arg.isupper() else ''.join(f'{e}x' for e in extents)}{dtype}>"
+            for arg, dtype in kinds.items()
+        }
+        arguments |= mine
+        every = tuple(range(rank))
+        reads = tuple((arg, () if arg[0].isupper() else every) for arg in mine)
+        types = dict(mine)
+        for result, text in body.items():
+            out = f"{result}{i}"
+            kind = f"tensor<{''.join(f'{e}x' for e in extents)}f32>"
+            ops += generic_text(Generic(out, reads, kind, text), types, (rank, 0))
+            types[out] = results[out] = kind
+    extra = f", keras.instances = {len(shapes)} : i64"
+    return module_text(name, "multi", arguments, ops, results, extra)

@@ -1,0 +1,181 @@
+"""Templates under generated epilogues, against the meaning of their kernel functions."""
+
+import pytest
+import torch
+from triton_cases import Generic, check, generic_text, kernel_of, module_text
+
+from keras_triton.kernels import compile_offline
+from keras_triton.lowering import emit_triton
+from keras_triton.lowering.errors import EmitError
+
+NO_TRANSPOSE = "{transpose_a = false, transpose_b = false}"
+CONV = (
+    "{strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, "
+    "groups = 1 : i64}"
+)
+POOL = "{window = array<i64: 2, 2>, strides = array<i64: 2, 2>, pads = array<i64: 0, 0, 0, 0>}"
+
+
+def template(name, arguments, operands, results, attributes="{}", generics=(), returned=None):
+    """A kernel of one template op with the result %op, or %op#0, %op#1..., and an epilogue."""
+    many = len(results) > 1
+    made = {f"op#{i}" if many else "op": kind for i, kind in enumerate(results)}
+    types = ", ".join(arguments[operand] for operand in operands)
+    ops = (
+        f"%op{f':{len(results)}' if many else ''} = "
+        f'"keras.{name}"({", ".join("%" + operand for operand in operands)}) '
+        f'{attributes} : ({types}) -> ({", ".join(results)}) loc("model/{name}")\n'
+    )
+    known = {**arguments, **made}
+    for generic in generics:
+        ops += generic_text(generic, known, (results[0].count("x"), 0))
+        known[generic.out] = generic.type
+    outputs = {result: known[result] for result in returned or made}
+    return module_text(f"{name}_0", name, arguments, ops, outputs)
+
+
+def bias_relu(kind, rank, channel):
+    """relu(y + bias) + residual, y rounded to the tensor's type."""
+    every = tuple(range(rank))
+    dtype = kind.split("x")[-1].rstrip(">")
+    reads = (("op", every), ("bias", (channel,)), ("residual", every))
+    if dtype == "f32":
+        body = """%zero = arith.constant 0.0 : f32
+%s = arith.addf %x0, %x1 : f32
+%m = arith.maximumf %s, %zero : f32
+%r = arith.addf %m, %x2 : f32"""
+    else:
+        body = f"""%zero = arith.constant 0.0 : f32
+%w0 = arith.extf %x0 : {dtype} to f32
+%w1 = arith.extf %x1 : {dtype} to f32
+%w2 = arith.extf %x2 : {dtype} to f32
+%s = arith.addf %w0, %w1 : f32
+%m = arith.maximumf %s, %zero : f32
+%o = arith.addf %m, %w2 : f32
+%r = arith.truncf %o : f32 to {dtype}"""
+    return Generic("out", reads, kind, body)
+
+
+def dense(dtype="f32", m=17, n=10, k=33):
+    kind = f"tensor<{m}x{n}x{dtype}>"
+    arguments = {
+        "a": f"tensor<{m}x{k}x{dtype}>", "b": f"tensor<{k}x{n}x{dtype}>",
+        "bias": f"tensor<{n}x{dtype}>", "residual": kind,
+    }  # fmt: skip
+    generics = [bias_relu(kind, 2, 1)]
+    return template("matmul", arguments, ["a", "b"], [kind], NO_TRANSPOSE, generics, ["out", "op"])
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+def test_matmul(tmp_path, dtype):
+    loaded = check(dense(dtype), tmp_path)
+    assert loaded.generated.outputs == ("out0", "out1")
+
+
+def test_split_matmul(tmp_path):
+    _module, function = kernel_of(dense(k=300))
+    config = emit_triton.default_config(function) | {"split_k": 4, "block_k": 16}
+    check(dense(k=300), tmp_path, config)
+
+
+def test_batch_matmul_reads_a_value_a_batch(tmp_path):
+    kind = "tensor<3x5x7xf32>"
+    scaled = Generic("out", (("op", (0, 1, 2)), ("scale", (0, None, None)), ("shift", (0, 1))), kind,
+                     "%s = arith.mulf %x0, %x1 : f32\n%r = arith.addf %s, %x2 : f32")  # fmt: skip
+    arguments = {
+        "a": "tensor<3x5x9xf32>", "b": "tensor<3x9x7xf32>",
+        "scale": "tensor<3x1x1xf32>", "shift": "tensor<3x5xf32>",
+    }  # fmt: skip
+    text = template("batch_matmul", arguments, ["a", "b"], [kind], NO_TRANSPOSE, [scaled], ["out"])
+    check(text, tmp_path)
+
+
+def test_conv2d(tmp_path):
+    kind = "tensor<2x6x5x9xf32>"
+    arguments = {
+        "x": "tensor<2x6x5x3xf32>", "w": "tensor<3x3x3x9xf32>",
+        "bias": "tensor<9xf32>", "residual": kind,
+    }  # fmt: skip
+    check(
+        template("conv2d", arguments, ["x", "w"], [kind], CONV, [bias_relu(kind, 4, 3)], ["out"]),
+        tmp_path,
+    )
+
+
+def test_conv2d_gradients(tmp_path):
+    x, w, g = "tensor<2x6x5x3xf32>", "tensor<3x3x3x9xf32>", "tensor<2x6x5x9xf32>"
+    attributes = CONV.replace("{", "{shape = array<i64: 2, 6, 5, 3>, ")
+    check(template("conv2d_input_grad", {"g": g, "w": w}, ["g", "w"], [x], attributes), tmp_path)
+    attributes = CONV.replace("{", "{shape = array<i64: 3, 3, 3, 9>, ")
+    check(template("conv2d_kernel_grad", {"g": g, "x": x}, ["g", "x"], [w], attributes), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_rows_of_any_rank(tmp_path, name):
+    kind = "tensor<2x3x11xf32>"
+    check(template(name, {"x": kind}, ["x"], [kind]), tmp_path)
+    check(template(f"{name}_grad", {"g": kind, "p": kind}, ["g", "p"], [kind]), tmp_path)
+    vector = "tensor<11xf32>"
+    check(template(name, {"x": vector}, ["x"], [vector]), tmp_path)
+
+
+@pytest.mark.parametrize("returned", [["op#0"], ["op#1", "op#0", "op#2"]])
+def test_layer_norm_with_results_that_nobody_reads(tmp_path, returned):
+    kind, rows, parameter = "tensor<2x3x11xf32>", "tensor<2x3xf32>", "tensor<11xf32>"
+    arguments = {"x": kind, "weight": parameter, "bias": parameter}
+    text = template("layer_norm", arguments, list(arguments), [kind, rows, rows],
+                    "{epsilon = 1.0e-3 : f64}", returned=returned)  # fmt: skip
+    check(text, tmp_path)
+
+
+def test_layer_norm_gradient(tmp_path):
+    kind, rows, parameter = "tensor<2x3x11xf32>", "tensor<2x3xf32>", "tensor<11xf32>"
+    arguments = {"g": kind, "x": kind, "mean": rows, "rstd": rows, "weight": parameter}
+    check(
+        template("layer_norm_grad", arguments, list(arguments), [kind, parameter, parameter]),
+        tmp_path,
+    )
+
+
+def test_cross_entropy(tmp_path):
+    logits, target, loss = "tensor<7x11xf32>", "tensor<7xi64>", "tensor<7xf32>"
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(7, 11, generator=generator), torch.arange(7)
+    text = template("cross_entropy", {"x": logits, "t": target}, ["x", "t"], [loss, loss])
+    check(text, tmp_path, inputs=[x, labels])
+    arguments = {"g": loss, "x": logits, "t": target, "lse": loss}
+    text = template("cross_entropy_grad", arguments, list(arguments), [logits])
+    check(text, tmp_path, inputs=[torch.randn(7), x, labels, torch.logsumexp(x, -1)])
+
+
+def test_pools(tmp_path):
+    x, y = "tensor<2x6x4x3xf32>", "tensor<2x3x2x3xf32>"
+    check(template("avg_pool2d", {"x": x}, ["x"], [y], POOL), tmp_path)
+    check(template("max_pool2d", {"x": x}, ["x"], [y, y.replace("f32", "i32")], POOL), tmp_path)
+
+
+def test_one_tensor_in_two_roles(tmp_path):
+    kind = "tensor<8x8xf32>"
+    squared = Generic(
+        "out", (("op", (0, 1)), ("a", (0, 1))), kind, "%r = arith.addf %x0, %x1 : f32"
+    )
+    check(
+        template("matmul", {"a": kind}, ["a", "a"], [kind], NO_TRANSPOSE, [squared], ["out"]),
+        tmp_path,
+    )
+
+
+def test_epilogue_compiles_without_spills(tmp_path):
+    _module, function = kernel_of(dense("bf16", 256, 128, 512))
+    loaded = emit_triton.load(emit_triton.emit(function), tmp_path)
+    for launch in loaded.program.launches:
+        report = compile_offline(launch, loaded.dtypes(), 90)
+        assert report.spills == 0
+
+
+def test_what_no_template_does_is_named(tmp_path):
+    kind = "tensor<8x8xf64>"
+    text = template("matmul", {"a": kind, "b": kind}, ["a", "b"], [kind], NO_TRANSPOSE)
+    _module, function = kernel_of(text)
+    with pytest.raises(EmitError, match="matmul.*model/matmul.*float64"):
+        emit_triton.emit(function)
