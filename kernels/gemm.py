@@ -139,6 +139,9 @@ def _refuse(
     results = config.block_m * config.block_n // (32 * config.num_warps)
     if results > (vector_results if _is_vector(problem) else 128):
         return f"{results} results in each thread spill"
+    operands = (config.block_m + config.block_n) * config.block_k // (32 * config.num_warps)
+    if operands > 256:
+        return f"{operands} operand values moved by each thread in a step spill"
     if _is_vector(problem) and config.block_k > 32:
         return "a product without tensor cores unrolls block_k: more than 32 spills"
     shape = size(problem)

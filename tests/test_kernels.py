@@ -1,7 +1,10 @@
 """Every template against its plain reference in float64, in the interpreter."""
 
+import dataclasses
+
 import pytest
 import torch
+import triton.language as tl
 from kernel_cases import check, inputs
 
 from keras_triton.kernels import Problem, all_specs, get, of_capability
@@ -73,6 +76,20 @@ def test_rows_longer_than_a_tile(name, case):
         ]
         assert kernels[:2] == ["layer_norm_row_grad_kernel", "layer_norm_partials_kernel"]
     check(spec, spec.cases[case], config)
+
+
+@pytest.mark.parametrize("spec", all_specs().values(), ids=lambda spec: spec.name)
+def test_offsets_of_64_bits(spec):
+    def plan(problem, config, epilogue):
+        program = spec.plan(problem, config, epilogue)
+        launches = (
+            dataclasses.replace(launch, constexprs={**launch.constexprs, "INDEX": tl.int64})
+            for launch in program.launches
+        )
+        return dataclasses.replace(program, launches=tuple(launches))
+
+    problem = spec.cases[0]
+    check(dataclasses.replace(spec, plan=plan), problem, spec.space.guess(problem, H100))
 
 
 def test_layer_norm_gradients_repeat_bit_for_bit():
