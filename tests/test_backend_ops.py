@@ -83,6 +83,20 @@ def test_average_pool_does_not_count_lopsided_padding():
     assert y[0, :, 0, 0].tolist() == [2.0, 3.5]
 
 
+@pytest.mark.parametrize("op", ["one_hot", "multi_hot"])
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("dtype", [None, "float32", "bool"])
+def test_hot_encodings(op, axis, dtype):
+    x = torch.tensor([[0, 2, -1], [1, 3, 3]])
+    ours, theirs = (getattr(module, op)(x, 4, axis, dtype) for module in (nn, torch_nn))
+    assert torch.equal(ours, theirs)
+    assert ours.dtype == theirs.dtype
+
+
+def test_one_hot_of_a_class_too_large_is_zero():
+    assert nn.one_hot(torch.tensor([7]), 4).tolist() == [[0, 0, 0, 0]]
+
+
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize(
     ("shape", "target_shape", "axis"),

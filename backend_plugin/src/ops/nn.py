@@ -120,6 +120,24 @@ def average_pool(
     return torch_ops.avg_pool2d(inputs, *_pool(inputs, pool_size, strides, padding))
 
 
+def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
+    """Classes outside of [0, num_classes) give zeros: torch's check would wait for the device."""
+    if sparse:
+        raise ValueError("Unsupported value `sparse=True` with the triton backend")
+    x = convert_to_tensor(x, dtype="int64")
+    shape = [1] * (x.ndim + 1)
+    shape[axis] = num_classes
+    classes = torch.arange(num_classes, device=x.device).reshape(shape)
+    hot = x.unsqueeze(axis) == classes
+    return hot.to(torch.int64) if dtype is None else cast(hot, dtype)
+
+
+def multi_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
+    x = convert_to_tensor(x)
+    hot = one_hot(cast(x, "int32"), num_classes, axis=axis, dtype=dtype, sparse=sparse)
+    return torch.amax(hot, dim=1 if x.ndim > 1 else 0)
+
+
 def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
     target, output = convert_to_tensor(target, dtype="int64"), convert_to_tensor(output)
     if target.ndim == output.ndim and output.ndim and target.shape[axis] == 1:
