@@ -58,7 +58,7 @@ def decompose(op: ir.Operation) -> None:
         raise DialectError(
             f"{op.name} has no decomposition; these have: {', '.join(sorted(DECOMPOSITIONS))}"
         )
-    with context(), ir.InsertionPoint(op):
+    with context(), op.location, ir.InsertionPoint(op):
         kind = TensorType.of(op.operands[0])
         rows = _Rows(OpBuilder(op.location), kind)
         made = DECOMPOSITIONS[name](

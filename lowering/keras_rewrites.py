@@ -15,6 +15,7 @@ from .build import OpBuilder, Value
 from .errors import DialectError
 from .mlir import TensorType
 from .ops import pointwise
+from .ops.common import broadcast
 
 Rewrite = Callable[[ir.Operation, OpBuilder], Value | None]
 REWRITES: dict[str, list[Rewrite]] = {}
@@ -88,11 +89,10 @@ def _cast_of_cast(op: ir.Operation, builder: OpBuilder) -> Value | None:
     if inner is None:
         return None
     x = inner.operands[0]
-    first, middle, last = (_kind(v).torch_dtype for v in (x, op.operands[0], op.results[0]))
+    first, middle = (_kind(value).torch_dtype for value in (x, op.operands[0]))
     if torch.promote_types(first, middle) != middle or not _holds(middle, first):
         return None
-    # A bool's two casts and a number's differ: number -> bool is a test.
-    return None if last == torch.bool != first else builder.cast(x, _attributes(op)["dtype"])
+    return builder.cast(x, _attributes(op)["dtype"])
 
 
 def _holds(wide: torch.dtype, narrow: torch.dtype) -> bool:
@@ -148,6 +148,16 @@ def _broadcast_of_unit_axes(op: ir.Operation, builder: OpBuilder) -> Value | Non
     wide = [dim for dim, n in zip(_attributes(op)["dims"], kind.shape, strict=True) if n != 1]
     narrow = builder.reshape(x, _without_units(kind.shape))
     return builder.emit("broadcast_in_dim", narrow, shape=_kind(op.results[0]).shape, dims=wide)
+
+
+@rewrites("broadcast_in_dim")
+def _broadcast_of_broadcast(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    inner = source(op.operands[0], "broadcast_in_dim")
+    if inner is None:
+        return None
+    dims = [_attributes(op)["dims"][axis] for axis in _attributes(inner)["dims"]]
+    shape = _kind(op.results[0]).shape
+    return builder.emit("broadcast_in_dim", inner.operands[0], shape=shape, dims=dims)
 
 
 @rewrites("reshape", "broadcast_to", "broadcast_in_dim", "transpose", "slice", "cast", "concat")
@@ -241,6 +251,17 @@ def _folded(op: ir.Operation, builder: OpBuilder) -> Value | None:
     kind = _kind(op.results[0])
     (made,) = dialect.evaluate(op, operands)
     return builder.full(made.item(), kind.shape, kind.dtype)
+
+
+@rewrites(*POINTWISE, "select")
+def _scalar_splat(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    """A known number needs no axes where the other operands have them all."""
+    wide = [x for x in op.operands if _kind(x).rank and splat(x) is not None]
+    rest = [_kind(x) for x in op.operands if x not in wide]
+    if not wide or not rest or broadcast(rest) != _kind(op.results[0]).shape:
+        return None
+    operands = [builder.scalar(splat(x), _kind(x).dtype) if x in wide else x for x in op.operands]
+    return builder.emit(op.name.removeprefix("keras."), *operands, **_attributes(op))
 
 
 def _without_units(shape: Sequence[int]) -> list[int]:
