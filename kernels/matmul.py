@@ -21,6 +21,9 @@ from .launch import Epilogue, Launch, Program
 from .problem import Problem, TensorSpec, Work, wide
 from .spec import KernelSpec, register
 
+LARGEST_BATCH = 65_535
+"""The second dimension of a CUDA grid."""
+
 
 @triton.jit
 def matmul_kernel(
@@ -109,6 +112,8 @@ def _supports(problem: Problem) -> str | None:
     inner = right[-1] if problem.attrs.get("transpose_b") else right[-2]
     if len(left) != len(right) or left[:-2] != right[:-2] or inner != size.k:
         return f"operands of shape {left} and {right} do not multiply"
+    if size.batch > LARGEST_BATCH:
+        return f"a batch of {size.batch}; a grid holds {LARGEST_BATCH}"
     return None
 
 

@@ -157,6 +157,11 @@ def test_empty_results_launch_nothing():
             "precision 'fast'",
         ),
         (
+            "batch_matmul",
+            Problem.of([((65_536, 1, 1), "float32"), ((65_536, 1, 1), "float32")]),
+            "a grid holds 65535",
+        ),
+        (
             "conv2d",
             Problem.of([((1, 4, 4, 8), "float32"), ((3, 3, 1, 8), "float32")], groups=8),
             "groups of 1",
