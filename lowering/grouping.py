@@ -14,6 +14,8 @@ from .graph import Graph, Loop, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
 EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad")
+# Reductions to a scalar of at most this many elements need nothing in common to be one launch.
+SMALL = 4096
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 
@@ -339,7 +341,7 @@ def _merge_edges(grouping: Grouping) -> bool:
 
 
 def _merge_siblings(grouping: Grouping, reductions: bool) -> bool:
-    """Groups of one domain that read a common tensor (scalars need none in common)."""
+    """Groups of one domain that read a common tensor (those of few elements need none)."""
     changed = False
     seen: dict[tuple, list[Group]] = {}
     for group in grouping.groups():
@@ -359,8 +361,8 @@ def _merge_siblings(grouping: Grouping, reductions: bool) -> bool:
 
 
 def _sharing_keys(grouping: Grouping, group: Group) -> list[tuple]:
-    if not group.domain:
-        return [("scalar",)]
+    if not group.parallel and prod(group.reduction) <= SMALL:
+        return [("few elements",)]
     keys: dict[tuple, None] = {}
     for number in group.nodes:
         loop = grouping.graph.nodes[number].loop

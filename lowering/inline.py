@@ -80,6 +80,8 @@ def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_upd
     price = cost(producer)
     wide = [source for source, inner in producer.reads() if any(dim is not None for dim in inner)]
     scalar = not producer.extents
+    if scalar and not consumer.extents:
+        return False  # scalars that depend on each other become one kernel, where nothing is read twice
     if is_update:
         return scalar and price is not None and price <= CHEAP_OPS
     if not wide:

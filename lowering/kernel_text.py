@@ -9,6 +9,7 @@ from .graph import Graph, Node
 from .grouping import Group, Grouping
 from .inline import cost
 from .mlir import TensorType
+from .order import ordered
 from .write import Named, Writer, attribute_text, string_list
 
 
@@ -47,7 +48,7 @@ class _KernelWriter:
         self.roots = self._roots()
 
     def write(self, name: str, reasons: list[str]) -> Kernel:
-        for number in self.group.nodes:
+        for number in self._order():
             node = self.graph.nodes[number]
             if node.loop is None:
                 self._template(node)
@@ -67,6 +68,21 @@ class _KernelWriter:
         )
         text = "\n".join([header, *self.writer.lines, "}"])
         return Kernel(name, text, tuple(self.arguments), tuple(self.results), types, self.group)
+
+    def _order(self) -> list[int]:
+        """The template first; new values of donated arguments last, so that they can take the place of
+        the old ones that other stages read."""
+        graph = self.graph
+
+        def rank(number: int) -> tuple[bool, bool, int]:
+            node = graph.nodes[number]
+            return node.loop is not None, node.outputs[0] in graph.donated, number
+
+        def needs(number: int) -> list[int]:
+            makers = [graph.producer[value] for value in graph.nodes[number].inputs]
+            return [m for m in makers if m is not None and self.group.mask >> m & 1]
+
+        return ordered(sorted(self.group.nodes, key=rank), needs)
 
     def _leaves(self, value: int) -> bool:
         users = self.grouping.users[value]

@@ -7,13 +7,14 @@ afterwards and the kernel reads each old element only to make the new one in its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 from mlir import ir
 
 from ..arena import Arena
-from ..errors import RegionError
 from ..graph import donated_results
 from ..mlir import TensorType, functions, parse
 from ..region import Region, kernel_kind, read_instances, read_region
@@ -139,6 +140,8 @@ def _places(
     owner = {result: argument for argument, result in donated.items()}
     maker = {root: (i, step) for i, step in enumerate(program.steps) for root in step.results}
     outputs = iter(range(len(program.results)))
+    last = program.last_use()
+    regions = cache(lambda kernel: _regions(kernels[kernel]))
     for k, part in enumerate(program.results):
         output = None if k in owner else next(outputs)
         whole = part.root in maker and part.type.size == program.types[part.root].size
@@ -146,10 +149,11 @@ def _places(
             continue
         if output is not None:
             places[part.root] = _Place("output", output)
-        elif _safe_in_place(program, owner[k], part.root, *maker[part.root], kernels):
+        elif last.get(owner[k], -1) <= maker[part.root][0] and _safe_in_place(
+            program, owner[k], part.root, *maker[part.root], regions
+        ):
             places[part.root] = _Place("argument", owner[k])
     arena = Arena()
-    last = program.last_use()
     for number, step in enumerate(program.steps):
         fresh = [root for root in step.results if root not in places]
         for root in fresh:
@@ -167,11 +171,9 @@ def _safe_in_place(
     root: int,
     number: int,
     step: _Step,
-    kernels: dict[str, ir.OpView],
+    regions: Callable[[str], list[Region]],
 ) -> bool:
     """Whether step `number` may write `root` over `argument`."""
-    if program.last_use().get(argument, -1) > number:
-        return False
     reads = [i for i, part in enumerate(step.inputs) if part.root == argument]
     if not reads:
         return True
@@ -179,33 +181,39 @@ def _safe_in_place(
     return (
         whole
         and len(reads) == 1
-        and _elementwise(kernels[step.kernel], reads[0], step.results.index(root))
+        and _elementwise(regions(step.kernel), reads[0], step.results.index(root))
     )
 
 
-def _elementwise(kernel: ir.OpView, argument: int, result: int) -> bool:
-    """Whether the kernel reads element i of the argument only while it makes element i of the result."""
-    try:
-        if kernel_kind(kernel) == "loop":
-            regions = [read_region(kernel)]
-        elif kernel_kind(kernel) == "multi":
-            regions = read_instances(kernel)
-        else:
-            return False
-    except RegionError:
+def _elementwise(regions: list[Region], argument: int, result: int) -> bool:
+    """Whether a kernel reads element i of the argument only while it makes element i of the result.
+
+    No later stage may read the argument, since a stage may store what it computes at once.
+    """
+    if not regions:
         return False
-    first = regions[0]
-    i, argument = divmod(argument, len(first.arguments))
-    j, result = divmod(result, len(first.outputs))
-    return i == j and not first.reduction and _reads_own_place(regions[i], argument)
+    i, argument = divmod(argument, len(regions[0].arguments))
+    j, result = divmod(result, len(regions[0].outputs))
+    region = regions[i]
+    writer = region.outputs[result]
+    if i != j or region.stages[writer].kind not in (("row",) if region.reduction else ("full",)):
+        return False
+    for number, stage in enumerate(region.stages):
+        for read in stage.reads:
+            if (read.source, read.index) != ("argument", argument):
+                continue
+            dims = tuple(dim for dim in read.dims if dim is not None)
+            own_place = dims == tuple(range(len(region.parallel)))
+            if number > writer or stage.kind != region.stages[writer].kind or not own_place:
+                return False
+    return True
 
 
-def _reads_own_place(region: Region, argument: int) -> bool:
-    reads = [read for stage in region.stages for read in stage.reads if read.source == "argument"]
-    dims = [
-        tuple(d for d in read.dims if d is not None) for read in reads if read.index == argument
-    ]
-    return all(item == tuple(range(len(region.parallel))) for item in dims)
+def _regions(kernel: ir.OpView) -> list[Region]:
+    """The instances of a kernel of loops; none for a template."""
+    if kernel_kind(kernel) == "multi":
+        return read_instances(kernel)
+    return [read_region(kernel)] if kernel_kind(kernel) == "loop" else []
 
 
 class _PlanWriter:
