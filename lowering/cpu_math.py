@@ -21,6 +21,7 @@ _LN2_HIGH, _LN2_LOW = (
     0.693359375,
     math.log(2.0) - 0.693359375,
 )  # high part: 10 bits, exact when scaled
+_EXP = (1.0, 1.0, 0.499992258273, 0.166671181517, 0.0418909897597, 0.00831243270985)
 _EXPM1_TAIL = (0.50000000655, 0.166665381483, 0.0416662670378, 0.00836723424721, 0.00139475712933)
 _LOG1P_TAIL = (
     0.333333158073, -0.250008253054, 0.200023741584, -0.166240399962,
@@ -113,18 +114,30 @@ class _Float:
 
 def _scaled(f: _Float, p: str, n: str) -> str:
     """p * 2^n for n from -150 to 128: two factors, so that denormal results round once."""
-    # n's low bits sit on the rounding constant's; 0x4B400000 are its bits in float32.
-    n = f.int_op("subi", n, 0x4B400000)
-    half = f.int_op("shrsi", n, 1)
-    first, second = f.power_of_two(half), f.power_of_two(f.int_op("subi", n, half))
+    one = 0x3F800000
+    # floor(n / 2) in the exponent's place; what the rounding constant left above n's bits is shifted out.
+    half = f.int_op("andi", f.int_op("shli", n, 22), -0x800000)
+    rest = f.int_op("subi", f.int_op("shli", n, 23), half)
+    first, second = (f.from_bits(f.int_op("addi", part, one)) for part in (half, rest))
     return f.op("mulf", f.op("mulf", p, first), second)
+
+
+def _exp_of(f: _Float, x: str) -> str:
+    """e^x for x from -104 to 89."""
+    r, n = _reduced(f, x)
+    return _scaled(f, f.horner(r, _EXP), n)
+
+
+def _reduced(f: _Float, x: str) -> tuple[str, str]:
+    """(r, n) with x = n ln 2 + r and |r| <= ln(2) / 2."""
+    whole, n = f.round(x, 1.0 / math.log(2.0))
+    r = f.fma(whole, -_LN2_HIGH, x)
+    return f.fma(whole, -_LN2_LOW, r), n
 
 
 def _expm1_reduced(f: _Float, x: str) -> tuple[str, str]:
     """(e^r - 1, n) with x = n ln 2 + r and |r| <= ln(2) / 2."""
-    whole, n = f.round(x, 1.0 / math.log(2.0))
-    r = f.fma(whole, -_LN2_HIGH, x)
-    r = f.fma(whole, -_LN2_LOW, r)
+    r, n = _reduced(f, x)
     tail = f.horner(r, _EXPM1_TAIL)
     return f.fma(f.op("mulf", r, r), tail, r), n
 
@@ -132,8 +145,7 @@ def _expm1_reduced(f: _Float, x: str) -> tuple[str, str]:
 def _exp(f: _Float) -> str:
     x = f.where("ogt", f.x, 89.0, 89.0, f.x)
     x = f.where("olt", x, -104.0, -104.0, x)
-    p, n = _expm1_reduced(f, x)
-    return _scaled(f, f.op("addf", p, 1.0), n)
+    return _exp_of(f, x)
 
 
 def _exp2(f: _Float) -> str:
@@ -141,8 +153,7 @@ def _exp2(f: _Float) -> str:
     x = f.where("olt", x, -151.0, -151.0, x)
     whole, n = f.round(x, 1.0)
     r = f.op("mulf", f.op("subf", x, whole), math.log(2.0))
-    p = f.fma(f.op("mulf", r, r), f.horner(r, _EXPM1_TAIL), r)
-    return _scaled(f, f.op("addf", p, 1.0), n)
+    return _scaled(f, f.horner(r, _EXP), n)
 
 
 def _expm1_of(f: _Float, x: str) -> str:
@@ -204,8 +215,7 @@ def _erf(f: _Float) -> str:
     size = f.call("intr.fabs", f.x)
     # At 4 erfc is 1.5e-8, a quarter of an ulp of 1.
     t = f.where("ogt", size, 4.0, 4.0, size)
-    p, n = _expm1_reduced(f, f.horner(t, _ERFC_LOG))
-    erfc = _scaled(f, f.op("addf", p, 1.0), n)
+    erfc = _exp_of(f, f.horner(t, _ERFC_LOG))
     large = f.call("intr.copysign", f.op("subf", 1.0, erfc), f.x)
     return f.where("ogt", size, 1.0, large, small)
 

@@ -36,7 +36,7 @@ def every_float():
 def evaluate(op, *inputs):
     names = ["a", "b"][: len(inputs)]
     size = len(inputs[0])
-    body = f"%r = {op} {', '.join('%' + name for name in names)} : f32"
+    body = f"%r = {op} {', '.join(f'%x{k}' for k in range(len(inputs)))} : f32"
     y = Generic("y", tuple((name, (0,)) for name in names), tensor(size), body)
     kernel = compiled(region_text("k", dict.fromkeys(names, tensor(size)), [y], ["y"]))
     output = torch.empty(size)
