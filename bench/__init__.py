@@ -1,1 +1,1 @@
-"""Benchmarks against other backends."""
+"""Timings against other Keras backends: interleaved in one run, reported as ratios with quantiles."""

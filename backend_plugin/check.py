@@ -1,0 +1,144 @@
+"""`keras-triton check`: builds every kernel for GPUs that are not there, and says what came out.
+
+Checked are all templates of the registry, in bfloat16 where they take it, and the kernels generated for the
+train steps of the built-in models. A kernel that does not build or spills fails the check; so does a template
+with a matrix product in bfloat16 that uses no tensor core.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from keras_triton import kernels
+from keras_triton.kernels.device import of_capability
+from keras_triton.kernels.launch import Launch
+from keras_triton.kernels.offline import CAPABILITIES, compile_offline
+
+PRODUCTS = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
+"""Templates whose inner loop is a matrix product."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One kernel built for one capability; `problem` is empty when it passed."""
+
+    kernel: str
+    capability: int
+    registers: int = 0
+    spills: int = 0
+    shared: int = 0
+    tensor_core: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A launch to build; `product` if tensor cores must show."""
+
+    kernel: str
+    launch: Launch
+    dtypes: Mapping[str, str]
+    capability: int
+    product: bool = False
+
+
+def main(*, quick: bool, as_json: bool) -> int:
+    """Builds everything, prints a table or JSON; 1 if a kernel failed."""
+    jobs = list(_template_jobs())
+    if not quick:
+        jobs += _generated_jobs()
+    console = Console(stderr=True)
+    results = [_build(job) for job in track(jobs, description="building", console=console)]
+    failed = [result for result in results if result.problem]
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=1))
+    else:
+        _print(results)
+        print(f"{len(results) - len(failed)} of {len(results)} kernels build without spills")
+    return int(bool(failed))
+
+
+def _template_jobs() -> Iterator[Job]:
+    """Each template at its first bfloat16 case (or first case), with the first guess of the device."""
+    for name, spec in kernels.all_specs().items():
+        case = next((c for c in spec.cases if c.dtype() == "bfloat16"), spec.cases[0])
+        for capability in CAPABILITIES:
+            device = of_capability(capability)
+            program = spec.program(case, spec.space.guess(case, device))
+            dtypes = spec.dtypes(case) | {key: t.dtype for key, t in program.scratch.items()}
+            for number, launch in enumerate(program.launches):
+                product = number == 0 and name in PRODUCTS and case.dtype() == "bfloat16"
+                yield Job(f"{name}[{number}]", launch, dtypes, capability, product)
+
+
+def _generated_jobs() -> list[Job]:
+    """The kernels that the train steps of the built-in models become on a GPU."""
+    from keras_triton.lowering.pipeline import lower
+    from keras_triton.lowering.plan import read_plan
+    from keras_triton.lowering.region import kernel_kind
+
+    from . import samples
+    from .compile import import_captured
+    from .explanation import capture_example
+    from .targets.triton import load
+
+    jobs = []
+    for name in ("digits", "mlp"):
+        model, x, y = samples.example(name, 64)
+        module = import_captured(capture_example(model, x, y))
+        plan = read_plan(lower(module, decompose=False, epilogues=True))
+        for function in plan.kernels.values():
+            if kernel_kind(function) in ("concat", "slice", "pad", "gather", "scatter_add"):
+                continue  # no Triton form yet: they run on torch and are reported
+            for capability in CAPABILITIES:
+                loaded = load(function, None, of_capability(capability))
+                for launch in loaded.program.launches:
+                    label = f"{name}/{loaded.generated.name}"
+                    jobs.append(Job(label, launch, loaded.dtypes(), capability))
+    return jobs
+
+
+def _build(job: Job) -> Result:
+    try:
+        made = compile_offline(job.launch, job.dtypes, job.capability)
+    except Exception as error:  # whatever Triton or ptxas raise is this kernel's result
+        sentence = str(error).strip().splitlines() or [type(error).__name__]
+        return Result(job.kernel, job.capability, problem=f"does not build: {sentence[0]}")
+    problem = f"spills {made.spills} bytes" if made.spills else ""
+    if job.product and not made.tensor_core:
+        problem = problem or "uses no tensor core"
+    limit = of_capability(job.capability).shared_bytes
+    if made.shared > limit:
+        problem = problem or f"needs {made.shared} of {limit} bytes of shared memory"
+    return Result(
+        job.kernel,
+        job.capability,
+        made.registers,
+        made.spills,
+        made.shared,
+        made.tensor_core,
+        problem,
+    )
+
+
+def _print(results: list[Result]) -> None:
+    table = Table()
+    for column in ("kernel", "sm", "registers", "spills", "shared", "tensor cores", ""):
+        table.add_column(column)
+    for result in results:
+        table.add_row(
+            result.kernel,
+            str(result.capability),
+            str(result.registers),
+            str(result.spills),
+            str(result.shared),
+            "yes" if result.tensor_core else "",
+            result.problem,
+        )
+    Console().print(table)

@@ -1,0 +1,130 @@
+"""The command `keras-triton`: compile, explain, compare and check what the compiler makes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+TARGETS = ("cpu", "interpret", "triton", "reference")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status: 0 done, 1 a check failed, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    # The commands that build a model need Keras on this backend; Keras reads the variable when
+    # imported.
+    os.environ["KERAS_BACKEND"] = "triton"
+    from keras_triton.lowering.errors import LoweringError
+
+    try:
+        return options.run(options)
+    except (LoweringError, OSError, ValueError) as error:
+        print(f"keras-triton: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "keras-triton", description="Open the compiler: every stage, every kernel."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    compile_ = commands.add_parser(
+        "compile", help="go on from a dumped stage (STAGE.mlir) to compiled kernels"
+    )
+    compile_.add_argument(
+        "stage", type=Path, help="a module of stage keras, linalg, regions or plan"
+    )
+    _common(compile_)
+    compile_.set_defaults(run=_compile)
+
+    explain = commands.add_parser(
+        "explain", help="list every op of a model's steps with where it went"
+    )
+    explain.add_argument(
+        "model", help="a saved model (.keras), or 'digits' or 'mlp' for the built-in examples"
+    )
+    explain.add_argument("--batch", type=int, default=32, help="batch size (default 32)")
+    explain.add_argument("--step", choices=("train", "predict"), default="predict")
+    _common(explain)
+    explain.set_defaults(run=_explain)
+
+    compare = commands.add_parser(
+        "compare", help="run a stage on random inputs through all targets of this machine"
+    )
+    compare.add_argument("stage", type=Path)
+    compare.add_argument("--seed", type=int, default=0)
+    compare.add_argument("--json", action="store_true")
+    compare.set_defaults(run=_compare)
+
+    check = commands.add_parser(
+        "check", help="build every kernel for sm_80, sm_90 and sm_100; no GPU needed"
+    )
+    check.add_argument("--json", action="store_true")
+    check.add_argument(
+        "--quick", action="store_true", help="templates only, one configuration each"
+    )
+    check.set_defaults(run=_check)
+
+    info = commands.add_parser("info", help="versions, devices and settings")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        default=None,
+        help="default: KERAS_TRITON_TARGET, else the device's",
+    )
+    parser.add_argument(
+        "--dump", type=Path, default=None, metavar="DIR", help="write every stage and kernel there"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from . import tools
+
+    report = tools.compile_stage(options.stage, options.target, options.dump)
+    return _show(report, options.json)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from . import tools
+
+    report = tools.explain_model(
+        options.model, options.step, options.batch, options.target, options.dump
+    )
+    return _show(report, options.json)
+
+
+def _show(report, as_json: bool) -> int:
+    if as_json:
+        print(report.json())
+    else:
+        report.print()
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from . import tools
+
+    return tools.compare_targets(options.stage, options.seed, options.json)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from . import check
+
+    return check.main(quick=options.quick, as_json=options.json)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from . import tools
+
+    tools.print_info()
+    return 0

@@ -1,0 +1,47 @@
+"""Writes what the compiler makes of a step, stage by stage, into a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mlir import ir
+
+from keras_triton.lowering import mlir
+
+
+class Dump:
+    """A place for the files of one compiled step; with no directory, nothing is written."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self.directory = directory
+
+    @classmethod
+    def for_step(cls, root: Path | None, name: str) -> Dump:
+        """A fresh directory `root/<name>-<n>`: a step is compiled once for every signature."""
+        if root is None:
+            return cls(None)
+        number = 0
+        while (root / f"{name}-{number}").exists():
+            number += 1
+        (root / f"{name}-{number}").mkdir(parents=True)
+        return cls(root / f"{name}-{number}")
+
+    def text(self, file: str, text: str) -> None:
+        if self.directory is not None:
+            path = self.directory / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def kernel(self, files: Callable[[], Mapping[str, str]]) -> None:
+        """The texts of one kernel, which are made only if there is a place for them."""
+        if self.directory is not None:
+            for file, text in files().items():
+                self.text(f"kernels/{file}", text)
+
+    def module(self, module: ir.Module) -> None:
+        """A module under the name of its stage, numbered in the order of the pipeline."""
+        if self.directory is not None:
+            stage = mlir.stage_of(module)
+            order = ("captured", "keras", "linalg", "regions", "plan").index(stage)
+            self.text(f"{order}-{stage}.mlir", mlir.text(module))

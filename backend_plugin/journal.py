@@ -1,0 +1,33 @@
+"""Remembers what this process compiled, and says so at exit if the user asked for it."""
+
+from __future__ import annotations
+
+import atexit
+
+from .report import Report
+from .settings import settings
+
+_reports: list[Report] = []
+
+
+def record(report: Report) -> None:
+    """Keeps a compiled step's report; with KERAS_TRITON_VERBOSE, what was compiled prints at exit.
+
+    At exit rather than at once: a table in the middle of Keras's progress bar helps nobody.
+    """
+    if not _reports and settings().verbose:
+        atexit.register(_print)
+    _reports.append(report)
+
+
+def stats() -> list[Report]:
+    """The reports of all steps compiled so far in this process, in order."""
+    return list(_reports)
+
+
+def _print() -> None:
+    for report in _reports:
+        if settings().verbose == 1:
+            print(f"keras-triton: {report.summary()}")
+        else:
+            report.print()

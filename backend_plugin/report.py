@@ -1,0 +1,163 @@
+"""What was compiled to what: a row a launch, from the plan and what the target made of its kernels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from mlir import ir
+from rich.console import Console
+from rich.table import Table
+
+from keras_triton.lowering.dialect import walk
+from keras_triton.lowering.extern import Extern
+from keras_triton.lowering.plan import Call, Copy, Plan
+from keras_triton.lowering.region import kernel_kind
+
+from .targets.base import Compiled
+
+# Ops of a kernel function that compute nothing a reader asks after.
+_QUIET = (
+    "tensor.empty",
+    "linalg.fill",
+    "linalg.generic",
+    "linalg.yield",
+    "linalg.index",
+    "arith.constant",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One launch of a step.
+
+    Attributes:
+        kernel: its name.
+        how: what runs it ("native loop", "Triton template matmul", "torch.mm").
+        layers: the Keras layers whose ops it holds.
+        ops: the scalar and dialect ops inside, in order.
+        bytes: read plus written, each operand and result once.
+        fallback: why torch runs it although the compiler would have liked to, or "".
+        reason: why it was not fused with its neighbour, or "".
+    """
+
+    kernel: str
+    how: str
+    layers: tuple[str, ...]
+    ops: tuple[str, ...]
+    bytes: int
+    fallback: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A compiled step: its launches in order, and the memory they need."""
+
+    step: str
+    target: str
+    rows: tuple[Row, ...]
+    arena_bytes: int = 0
+
+    @classmethod
+    def whole_step_on_torch(cls, step: str, target: str, reason: str) -> Report:
+        """The report of a step that could not be lowered."""
+        return cls(step, target, (Row(step, "torch (captured graph)", (), (), 0, fallback=reason),))
+
+    @property
+    def fallbacks(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.fallback)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the launches of one step read and write."""
+        return sum(row.bytes for row in self.rows)
+
+    def json(self) -> str:
+        body = {**asdict(self), "bytes": self.bytes, "fallbacks": len(self.fallbacks)}
+        return json.dumps(body, indent=1)
+
+    def summary(self) -> str:
+        """One line: launches, fallbacks, bytes."""
+        return (
+            f"{self.step} on {self.target}: {len(self.rows)} launches, {len(self.fallbacks)} fallbacks, "
+            f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries"
+        )
+
+    def print(self, console: Console | None = None) -> None:
+        """The report as a table."""
+        table = Table(title=self.summary(), title_justify="left")
+        for column in ("kernel", "runs as", "layers", "ops", "kB", "notes"):
+            table.add_column(column, overflow="fold")
+        for row in self.rows:
+            notes = f"fallback: {row.fallback}" if row.fallback else row.reason
+            table.add_row(
+                row.kernel,
+                row.how,
+                "\n".join(row.layers),
+                _counted(row.ops),
+                f"{row.bytes / 1e3:.1f}",
+                notes,
+            )
+        (console or Console()).print(table)
+
+
+def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
+    """The report of a plan whose kernels a target compiled."""
+    rows = [_row(item, plan, compiled) for item in plan.steps]
+    return Report(step, target, tuple(rows), plan.arena_bytes)
+
+
+def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row:
+    if isinstance(item, Copy):
+        return Row(
+            "copy",
+            "torch copy",
+            (item.layer,) if item.layer else (),
+            ("copy",),
+            2 * item.source.type.nbytes,
+        )
+    made = compiled[item.kernel]
+    moved = sum(ref.type.nbytes for ref in item.operands)
+    function = plan.kernels[item.kernel]
+    extern = Extern.of(function)
+    if extern is not None:
+        layers = (item.layer,) if item.layer else ()
+        return Row(item.kernel, made.how, layers, (extern.target,), moved, made.fallback)
+    layers = tuple(_strings(function, "keras.layers"))
+    reason = "; ".join(_strings(function, "keras.reason"))
+    return Row(item.kernel, made.how, layers, _ops(function), moved, made.fallback, reason)
+
+
+def _strings(function: ir.OpView, name: str) -> list[str]:
+    attributes = function.operation.attributes
+    if name not in attributes:
+        return []
+    value = attributes[name]
+    return [
+        ir.StringAttr(item).value
+        for item in (value if isinstance(value, ir.ArrayAttr) else [value])
+    ]
+
+
+def _ops(function: ir.OpView) -> tuple[str, ...]:
+    """The ops inside a kernel, of one instance if it has many."""
+    names = [
+        op.name
+        for op in walk(function.operation)
+        if op.name not in _QUIET and op.name != "func.return"
+    ]
+    if kernel_kind(function) == "multi":
+        names = names[
+            : len(names) // ir.IntegerAttr(function.operation.attributes["keras.instances"]).value
+        ]
+    return tuple(name.split(".", 1)[1] for name in names)
+
+
+def _counted(ops: Sequence[str]) -> str:
+    """ "add ×3 mul tanh": each op once, in order of first use."""
+    counts = dict.fromkeys(ops, 0)
+    for op in ops:
+        counts[op] += 1
+    return " ".join(op if count == 1 else f"{op}×{count}" for op, count in counts.items())

@@ -1,0 +1,84 @@
+"""What a target is, and which one a step's data calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from mlir import ir
+
+from keras_triton.lowering import interpret
+from keras_triton.lowering.mlir import TensorType
+
+from ..runtime import Executor, TensorExecutor
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One kernel as a target runs it.
+
+    Attributes:
+        executor: binds it to memory.
+        how: what runs, for reports: "native loop", "torch.mm", "Triton template matmul".
+        fallback: why torch runs it although the compiler would have liked to, or "".
+        files: makes the texts worth dumping, by file name ("relu_0.py", "relu_0.0.ptx").
+    """
+
+    executor: Executor
+    how: str
+    fallback: str = ""
+    files: Callable[[], Mapping[str, str]] = dict
+
+
+class Target(Protocol):
+    """A target: its name, what lowering has to do for it, and its compiler."""
+
+    name: str
+    decompose: bool  # row templates (softmax, norms, losses) become loops
+    epilogues: bool  # pointwise consumers go into the kernels of matmul and convolution
+
+    def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
+        """Every kernel function of a plan, compiled; an exception where one did not compile."""
+
+
+def choose(setting: str, device: torch.device) -> Target:
+    """The target for data on `device`: what KERAS_TRITON_TARGET forces, else the device's own."""
+    from .cpu import CpuTarget
+    from .reference import ReferenceTarget
+    from .triton import TritonTarget
+
+    name = setting if setting != "auto" else ("triton" if device.type == "cuda" else "cpu")
+    if name == "triton" and device.type != "cuda":
+        raise ValueError(
+            f"KERAS_TRITON_TARGET=triton needs data on a CUDA device, not on {device}; without a GPU use "
+            "interpret, which runs the same kernels in Triton's interpreter."
+        )
+    makers = {
+        "cpu": CpuTarget,
+        "triton": lambda: TritonTarget(interpret=False),
+        "interpret": lambda: TritonTarget(interpret=True),
+        "reference": ReferenceTarget,
+    }
+    return makers[name]()
+
+
+def evaluate(
+    function: ir.OpView, inputs: Sequence[torch.Tensor], *, exact: bool
+) -> list[torch.Tensor]:
+    """What a kernel function means for CPU tensors, in its declared dtypes."""
+    results = interpret.call({"kernel": function}, "kernel", inputs, exact)
+    types = [TensorType.of(kind).torch_dtype for kind in function.type.results]
+    return [value.to(dtype) for value, dtype in zip(results, types, strict=True)]
+
+
+def meaning_of(function: ir.OpView) -> Executor:
+    """A kernel function run by its meaning on torch's CPU: right on every device, and slow."""
+
+    def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
+        results = evaluate(function, [tensor.cpu() for tensor in reads], exact=False)
+        for out, value in zip(writes, results, strict=True):
+            out.copy_(value)
+
+    return TensorExecutor(run)

@@ -1,0 +1,81 @@
+"""The Triton target: fused regions and templates as Triton kernels, on a GPU or interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from mlir import ir
+
+from keras_triton.kernels.device import H200, Device, of_cuda
+from keras_triton.kernels.offline import compile_offline
+from keras_triton.lowering import emit_triton
+from keras_triton.lowering.emit_triton import LoadedKernel
+from keras_triton.lowering.errors import EmitError
+from keras_triton.lowering.region import kernel_kind
+
+from .. import vendor
+from ..runtime import TensorExecutor
+from ..settings import settings
+from .base import Compiled
+from .tuning import tuned
+
+DUMP_CAPABILITY = 90
+"""The GPU whose code a dump shows: Hopper."""
+
+
+class TritonTarget:
+    """Kernels as Triton sees them; `interpret` runs them on CPU tensors, with no GPU."""
+
+    decompose = False
+    epilogues = True
+
+    def __init__(self, interpret: bool) -> None:
+        self.interpret = interpret
+        self.name = "interpret" if interpret else "triton"
+        self.device: Device = H200 if interpret else of_cuda()
+
+    def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
+        compiled: dict[str, Compiled | Exception] = {}
+        for name, function in functions.items():
+            try:
+                compiled[name] = self._kernel(function)
+            except EmitError as error:
+                compiled[name] = self._vendor(function, error)
+            except Exception as error:  # whatever the compiler raises must not end a training run
+                compiled[name] = error
+        return compiled
+
+    def _kernel(self, function: ir.OpView) -> Compiled:
+        config = None if self.interpret else tuned(function, self.device)
+        loaded = load(function, config, self.device)
+        interpret = self.interpret
+
+        def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
+            loaded.run([*reads, *writes], interpret=interpret)
+
+        kind = kernel_kind(function)
+        how = f"Triton {kind}" if kind in ("loop", "multi") else f"Triton template {kind}"
+        return Compiled(TensorExecutor(run), how, files=lambda: _files(loaded))
+
+    def _vendor(self, function: ir.OpView, error: EmitError) -> Compiled | Exception:
+        """What Triton cannot express runs on torch, with the emitter's sentence as the reason."""
+        found = vendor.compile_op(function)
+        return replace(found, fallback=str(error)) if found else error
+
+
+def load(function: ir.OpView, config: Mapping | None, device: Device) -> LoadedKernel:
+    """A kernel function as a runnable Triton kernel; its source is kept in the cache folder."""
+    generated = emit_triton.emit(function, config, device)
+    return emit_triton.load(generated, settings().cache / "triton")
+
+
+def _files(loaded: LoadedKernel) -> dict[str, str]:
+    """Source, TTIR and PTX of a kernel, by file name."""
+    name = loaded.generated.name
+    files = {f"{name}.py": loaded.generated.source} if loaded.generated.source else {}
+    for number, launch in enumerate(loaded.program.launches):
+        made = compile_offline(launch, loaded.dtypes(), DUMP_CAPABILITY)
+        files |= {f"{name}.{number}.ttir": made.ttir, f"{name}.{number}.ptx": made.ptx}
+    return files

@@ -1,0 +1,122 @@
+"""Template ops handed to torch's own library (oneDNN and MKL on a CPU, cuDNN and cuBLAS on a GPU).
+
+On the CPU target this is where matrix products, convolutions, pooling and attention run by design;
+what has neither a vendor call nor a kernel runs by its reference meaning and is reported as a
+fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mlir import ir
+
+from keras_triton.lowering import dialect
+from keras_triton.lowering.extern import Extern, call_extern
+
+from .runtime import TensorExecutor
+from .targets.base import Compiled
+
+Tensors = Sequence[torch.Tensor]
+Vendor = Callable[[Tensors, Tensors, dict[str, Any]], None]
+CALLS: dict[str, tuple[str, Vendor]] = {}
+
+
+def vendor(op: str, shown: str) -> Callable[[Vendor], Vendor]:
+    """Registers what computes `keras.<op>` from inputs into outputs; `shown` names it in reports."""
+
+    def register(function: Vendor) -> Vendor:
+        if op in CALLS:
+            raise ValueError(f"two vendor calls for keras.{op}")
+        CALLS[op] = (shown, function)
+        return function
+
+    return register
+
+
+@vendor("matmul", "torch.mm")
+def _matmul(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
+    a = xs[0].t() if attributes["transpose_a"] else xs[0]
+    b = xs[1].t() if attributes["transpose_b"] else xs[1]
+    torch.mm(a, b, out=outs[0])
+
+
+@vendor("batch_matmul", "torch.bmm")
+def _batch_matmul(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
+    a = xs[0].mT if attributes["transpose_a"] else xs[0]
+    b = xs[1].mT if attributes["transpose_b"] else xs[1]
+    torch.bmm(a, b, out=outs[0])
+
+
+def _custom(op: str, shape: bool, *names: str) -> None:
+    """A custom torch op of this package with the same operands and attributes as the dialect's op."""
+    call = getattr(torch.ops.keras_triton, op).default
+    ordered = (["shape"] if shape else []) + list(names)
+
+    def run(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
+        results = call(*xs, *(_plain(attributes[name]) for name in ordered))
+        for out, result in zip(
+            outs, results if isinstance(results, tuple) else (results,), strict=True
+        ):
+            out.copy_(result)
+
+    vendor(op, f"torch.ops.keras_triton.{op}")(run)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _register_custom() -> None:
+    from . import torch_ops  # noqa: F401  (defines the ops)
+
+    convolution = ("strides", "pads", "dilations", "groups")
+    _custom("conv2d", False, *convolution)
+    _custom("conv2d_input_grad", True, *convolution)
+    _custom("conv2d_kernel_grad", True, *convolution)
+    for pool in ("max_pool2d", "avg_pool2d"):
+        _custom(pool, False, "window", "strides", "pads")
+        _custom(f"{pool}_grad", True, "window", "strides", "pads")
+
+
+_register_custom()
+
+
+def compile_op(function: ir.OpView) -> Compiled | None:
+    """A kernel function of a single `keras` op, run by torch; None if it holds anything beside."""
+    block = function.regions[0].blocks[0]
+    op, *rest = (view.operation for view in block.operations)
+    if len(rest) != 1 or not op.name.startswith("keras."):
+        return None
+    name, attributes = op.name.removeprefix("keras."), dialect.attributes_of(op)
+    order = [list(block.arguments).index(operand) for operand in op.operands]
+    returned = [list(op.results).index(value) for value in rest[0].operands]
+    if name in CALLS and returned == list(range(len(op.results))):
+        shown, call = CALLS[name]
+
+        def run_call(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
+            call([reads[i] for i in order], writes, attributes)
+
+        return Compiled(TensorExecutor(run_call), shown)
+    reference = dialect.OPS[name].reference
+
+    def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
+        results = reference([reads[i] for i in order], attributes)
+        for out, index in zip(writes, returned, strict=True):
+            out.copy_(results[index])
+
+    reason = f"keras.{name} has no kernel here yet"
+    return Compiled(TensorExecutor(run), f"torch (meaning of keras.{name})", reason)
+
+
+def compile_extern(function: ir.OpView) -> Compiled:
+    """A call of a torch op that the dialect does not express, as its declaration spells it."""
+    extern = Extern.of(function)
+
+    def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
+        for out, result in zip(writes, call_extern(extern, reads), strict=True):
+            out.copy_(result)
+
+    return Compiled(TensorExecutor(run), f"torch {extern.target}", extern.reason)
