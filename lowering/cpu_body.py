@@ -33,7 +33,26 @@ _INTRINSICS = {
 # What has no inline polynomial calls libm, a scalar at a time.
 _LIBM = {
     f"math.{name}": name
-    for name in ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "erf", "sin", "cos", "tan", "atan", "sinh", "cosh", "asin", "acos", "atan2"]
+    for name in [
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "tanh",
+        "erf",
+        "sin",
+        "cos",
+        "tan",
+        "atan",
+        "sinh",
+        "cosh",
+        "asin",
+        "acos",
+        "atan2",
+    ]
 } | {"math.powf": "pow"}
 _EXPENSIVE = {f"math.{name}" for name in cpu_math.INLINE} | set(_LIBM)
 

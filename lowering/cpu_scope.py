@@ -38,6 +38,13 @@ class Frame:
             )
             self.pointers[slot] = self.code.let(f"llvm.load {entry} : !llvm.ptr -> !llvm.ptr")
 
+    def reads(self, stages: Iterable[int]) -> list[Access]:
+        """The arguments' accesses that stages read, each once."""
+        found = (
+            access for index in stages for access in self.layout.reads[index] if access is not None
+        )
+        return list(dict.fromkeys(found))
+
     def scope(self, wanted: Iterable[Access]) -> Scope:
         """The outermost scope; values that vary along no loop are loaded here."""
         scope = Scope(self, {}, frozenset(), {}, {}, {})
@@ -84,6 +91,17 @@ class Scope:
                 inner.offsets[access] = code.add(before, step) if before else step
         inner.load_ready(wanted)
         return inner
+
+    def enter_unit(self, loops: Sequence[int], unit: str, wanted: Sequence[Access]) -> Scope:
+        """The scope at one unit: its number split into the indices of `loops`, the last fastest."""
+        code, layout, scope = self.frame.code, self.frame.layout, self
+        for position, loop in enumerate(loops):
+            below = layout.extent(loops[position + 1 :])
+            index = code.let(f"arith.divui {unit}, {code.int(below)} : i64") if below > 1 else unit
+            if position:
+                index = code.let(f"arith.remui {index}, {code.int(layout.dims[loop].extent)} : i64")
+            scope = scope.enter(loop, index, wanted)
+        return scope
 
     def load_ready(self, wanted: Iterable[Access]) -> None:
         for access in wanted:

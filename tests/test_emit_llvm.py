@@ -158,6 +158,19 @@ def test_column_sums(shape):
     check(column_sums(*shape))
 
 
+@pytest.mark.parametrize("shape", [(64, 10), (1003, 3), (500, 32), (63, 10)])
+def test_sums_of_few_columns(shape):
+    r, p = shape
+    body = f"%r = arith.mulf %x0, %x1 {FAST} : f32"
+    generics = [
+        Generic("sum", (("x", (1, 0)),), tensor(p), same(), "arith.addf"),
+        Generic("dot", (("x", (1, 0)), ("y", (1, 0))), tensor(p), body, "arith.addf"),
+        Generic("top", (("x", (1, 0)),), tensor(p), same(), "arith.maximumf"),
+    ]
+    arguments = {"x": tensor(r, p), "y": tensor(r, p)}
+    check(region_text("k", arguments, generics, ["sum", "dot", "top"], (1, 1)))
+
+
 @pytest.mark.parametrize("order", [(1, 2, 3, 0), (1, 0, 2, 3)], ids=["nhwc", "nchw"])
 @pytest.mark.parametrize("extents", [(19, 3, 5, 4), (3, 300, 2, 2)], ids=str)
 def test_image_statistics_with_dependent_reductions(order, extents):
