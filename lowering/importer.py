@@ -72,10 +72,6 @@ class Builder(OpBuilder):
         """The types of all results, None for an absent one."""
         return [None if fake is None else TensorType.of_torch(fake) for fake in _fakes(self.node)]
 
-    def used(self, index: int) -> bool:
-        """Whether the graph reads result `index` of several."""
-        return index in _used(self.node)
-
     def common_dtype(self, *operands: Value | float) -> str:
         """The element type torch computes in when these meet."""
         dtype = torch.result_type(*map(_stand_in, (operands * 2)[:2]))
@@ -161,7 +157,7 @@ class _Importer:
         returned = list(output.args[0])
         result_types = [self._types(node)[0].to_mlir() for node in returned]
         with ir.InsertionPoint(self.module.body):
-            main = func.FuncOp("main", (types, result_types))
+            self.main = main = func.FuncOp("main", (types, result_types))
         main.arg_attrs = ir.ArrayAttr.get([self._argument(i) for i in range(len(types))])
         block = main.add_entry_block()
         self.values.update(zip(placeholders, block.arguments, strict=True))
@@ -232,7 +228,7 @@ class _Importer:
         name = f"ext{self.externs}"
         self.externs += 1
         results = [kind.to_mlir() for kind in types if kind is not None]
-        with ir.InsertionPoint.at_block_begin(self.module.body):
+        with ir.InsertionPoint(self.main):
             declared = func.FuncOp(name, ([value.type for value in values], results))
         declared.operation.attributes["sym_visibility"] = ir.StringAttr.get("private")
         extern = Extern(target_name(node.target), args, reason)

@@ -105,9 +105,9 @@ def _attention_grad(
     lse: Value,
     scale: float,
     causal: bool,
-    *options: object,
+    bias_grad: bool = False,
 ) -> list[Value | None]:
-    if b.used(3):
+    if bias_grad:
         raise NoRule("no dialect op for the gradient of attention by its bias")
     bias = _no_bias(b, q) if bias is None else _rank4(b, bias)
     grads = b.emit_all(

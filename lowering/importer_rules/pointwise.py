@@ -38,6 +38,8 @@ BITWISE = {
     "bitwise_xor": "bitwise_xor",
     "bitwise_left_shift": "shift_left",
     "bitwise_right_shift": "shift_right",
+    "__lshift__": "shift_left",
+    "__rshift__": "shift_right",
 }
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 LOGICAL = ["logical_and", "logical_or", "logical_xor"]
