@@ -8,3 +8,7 @@ _home = tempfile.mkdtemp(prefix="keras-triton-tests-")
 os.environ["KERAS_BACKEND"] = "triton"
 os.environ["KERAS_HOME"] = os.path.join(_home, "keras")
 os.environ["KERAS_TRITON_CACHE"] = os.path.join(_home, "cache")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew")

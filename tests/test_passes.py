@@ -1,0 +1,230 @@
+"""Every pass: its golden file, an input that it refuses, and equal values before and after it."""
+
+import pytest
+import torch
+from golden_files import compare, golden_input
+from random_modules import random_inputs, random_module
+
+from keras_triton.lowering import interpret
+from keras_triton.lowering.errors import LoweringError
+from keras_triton.lowering.mlir import functions, parse, stage_of, text
+from keras_triton.lowering.passes.fuse_regions import FuseRegions
+from keras_triton.lowering.passes.group_instances import GroupInstances
+from keras_triton.lowering.passes.lower_to_linalg import LowerToLinalg
+from keras_triton.lowering.passes.plan_buffers import PlanBuffers
+from keras_triton.lowering.pipeline import lower, pipeline
+from keras_triton.lowering.plan import Copy, read_plan
+from keras_triton.lowering.region import kernel_kind, read_instances, read_region
+
+PASSES = {step.name: step for step in pipeline(decompose=True, epilogues=True)}
+# Stages before the plan are run in float64; there, only sums in another order differ.
+EXACT = {"rtol": 1e-6, "atol": 1e-6}
+# A plan's buffers round to float32, and a random module may amplify that.
+ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
+# Fused half-precision chains keep float32 inside, where the unfused ones round to float16.
+HALF = {"rtol": 2e-2, "atol": 2e-2}
+
+
+def stages(module, **options):
+    seen = []
+    lower(module, on_stage=seen.append, **options)
+    return seen
+
+
+def main_text(signature, body):
+    return parse(
+        f'module attributes {{keras.stage = "keras"}} {{ func.func @main({signature}) {body} }}'
+    )
+
+
+def kernels(module, **options):
+    """Name -> kind of the kernels that a module's regions have."""
+    regions = lower(module, "regions", **options)
+    return {n: kernel_kind(f) for n, f in functions(regions).items() if kernel_kind(f)}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_golden(name, request):
+    source = golden_input(name)
+    module = PASSES[name].run(parse(source))
+    compare(name, str(module), request.config.getoption("--update-golden"))
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_pass_spells_itself_and_leaves_its_input_alone(name):
+    assert str(PASSES[name]).startswith(name)
+    module = parse(golden_input(name))
+    before = text(module)
+    PASSES[name].run(module)
+    assert text(module) == before
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_pass_refuses_another_stage(name):
+    step = PASSES[name]
+    other = parse('module attributes {keras.stage = "unheard of"} {}')
+    with pytest.raises(LoweringError, match=f"{step.name} takes a module of stage '{step.takes}'"):
+        step.run(other)
+
+
+def test_lower_to_linalg_refuses_to_decompose_what_has_no_decomposition():
+    with pytest.raises(LoweringError, match="no decomposition"):
+        source = golden_input("lower-to-linalg")
+        LowerToLinalg(decompose=frozenset({"matmul"})).run(parse(source))
+
+
+def test_fuse_regions_refuses_a_generic_that_reads_its_result():
+    module = parse("""module attributes {keras.stage = "linalg"} {
+      func.func @main(%a: tensor<4xf32>) -> tensor<4xf32> {
+        %0 = linalg.generic {indexing_maps = [affine_map<(d0) -> (d0)>], iterator_types = ["parallel"]}
+            outs(%a : tensor<4xf32>) {
+        ^bb0(%old: f32):
+          %1 = arith.addf %old, %old : f32
+          linalg.yield %1 : f32
+        } -> tensor<4xf32> loc("model/odd")
+        return %0 : tensor<4xf32> } }""")
+    with pytest.raises(LoweringError, match="model/odd reads the old value of its result"):
+        FuseRegions().run(module)
+
+
+def test_plan_buffers_refuses_a_slice_that_is_not_one_piece():
+    module = parse("""module attributes {keras.stage = "regions"} {
+      func.func @main(%a: tensor<4x4xf32>) -> tensor<4x2xf32> {
+        %0 = tensor.extract_slice %a[0, 0] [4, 2] [1, 1] : tensor<4x4xf32> to tensor<4x2xf32>
+        return %0 : tensor<4x2xf32> } }""")
+    with pytest.raises(LoweringError, match="not one piece of memory"):
+        PlanBuffers().run(module)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("decompose", [False, True])
+def test_values_stay_equal_through_every_pass(seed, decompose):
+    module = random_module(seed, steps=8 + seed)
+    inputs = random_inputs(seed)
+    expected = interpret.run(module, inputs)
+    for stage in stages(module, decompose=decompose, epilogues=not decompose)[1:]:
+        tolerance = ROUNDED if stage_of(stage) == "plan" else EXACT
+        tolerance = HALF if "f16" in text(module) else tolerance
+        for produced, wanted in zip(interpret.run(stage, inputs), expected, strict=True):
+            torch.testing.assert_close(produced, wanted, **tolerance)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lowering_goes_on_from_the_text_of_any_stage(seed):
+    seen = stages(random_module(seed))
+    for stage in seen:
+        assert str(lower(parse(text(stage)))) == str(seen[-1])
+
+
+def test_softmax_becomes_one_region():
+    module = main_text(
+        "%x: tensor<8x5xf32>",
+        """-> tensor<8x5xf32> {
+        %0 = "keras.softmax"(%x) : (tensor<8x5xf32>) -> tensor<8x5xf32>
+        return %0 : tensor<8x5xf32> }""",
+    )
+    regions = lower(module, "regions", decompose=True)
+    (region,) = [read_region(f) for f in functions(regions).values() if kernel_kind(f)]
+    assert (region.parallel, region.reduction) == ((8,), (5,))
+    assert [stage.kind for stage in region.stages] == ["reduce", "full", "reduce", "full"]
+    assert list(kernels(module).values()) == ["softmax"]
+
+
+def test_layer_norm_becomes_one_region():
+    module = main_text(
+        "%x: tensor<2x4x8xf32>, %w: tensor<8xf32>, %b: tensor<8xf32>",
+        """-> (tensor<2x4x8xf32>, tensor<2x4xf32>) {
+        %y, %m, %r = "keras.layer_norm"(%x, %w, %b) {epsilon = 1.0e-3}
+            : (tensor<2x4x8xf32>, tensor<8xf32>, tensor<8xf32>)
+            -> (tensor<2x4x8xf32>, tensor<2x4xf32>, tensor<2x4xf32>)
+        return %y, %r : tensor<2x4x8xf32>, tensor<2x4xf32> }""",
+    )
+    regions = lower(module, "regions", decompose=True)
+    (region,) = [read_region(f) for f in functions(regions).values() if kernel_kind(f)]
+    assert (region.parallel, region.reduction) == ((2, 4), (8,))
+    assert len(region.outputs) == 2
+
+
+def test_batch_statistics_become_one_region_over_columns():
+    module = main_text(
+        "%x: tensor<6x4xf32>",
+        """-> (tensor<4xf32>, tensor<4xf32>) {
+        %0 = "keras.sum"(%x) {axes = array<i64: 0>} : (tensor<6x4xf32>) -> tensor<4xf32>
+        %n = "keras.full"() {value = 6.0 : f64, shape = array<i64>, dtype = "f32"} : () -> tensor<f32>
+        %1 = "keras.div"(%0, %n) : (tensor<4xf32>, tensor<f32>) -> tensor<4xf32>
+        %2 = "keras.sub"(%x, %1) : (tensor<6x4xf32>, tensor<4xf32>) -> tensor<6x4xf32>
+        %3 = "keras.mul"(%2, %2) : (tensor<6x4xf32>, tensor<6x4xf32>) -> tensor<6x4xf32>
+        %4 = "keras.sum"(%3) {axes = array<i64: 0>} : (tensor<6x4xf32>) -> tensor<4xf32>
+        return %1, %4 : tensor<4xf32>, tensor<4xf32> }""",
+    )
+    regions = lower(module, "regions")
+    (region,) = [read_region(f) for f in functions(regions).values() if kernel_kind(f)]
+    assert (region.parallel, region.reduction) == ((4,), (6,))
+    assert [stage.kind for stage in region.stages] == ["reduce", "row", "reduce"]
+
+
+def test_updates_of_all_parameters_become_one_kernel_in_place():
+    module = parse(golden_input("lower-to-linalg"))
+    regions = lower(module, "regions")
+    (update,) = [f for f in functions(regions).values() if kernel_kind(f) == "multi"]
+    assert [region.parallel for region in read_instances(update)] == [(3, 2), (2,)]
+    assert "kept apart" in str(update.operation.attributes["keras.reason"])
+    plan = read_plan(lower(regions))
+    assert not [step for step in plan.steps if isinstance(step, Copy)]
+    last = plan.steps[-1]
+    assert {ref.base for ref in last.operands[-last.outputs :]} == {"argument"}
+
+
+def test_a_product_with_its_bias_and_activation_is_one_kernel_unless_epilogues_are_off():
+    module = main_text(
+        "%x: tensor<4x3xf32>, %w: tensor<3x2xf32>, %b: tensor<2xf32>",
+        """-> tensor<4x2xf32> {
+        %0 = "keras.matmul"(%x, %w) {transpose_a = false, transpose_b = false}
+            : (tensor<4x3xf32>, tensor<3x2xf32>) -> tensor<4x2xf32> loc("model/dense")
+        %1 = "keras.add"(%0, %b) : (tensor<4x2xf32>, tensor<2xf32>) -> tensor<4x2xf32> loc("model/dense")
+        %2 = "keras.relu"(%1) : (tensor<4x2xf32>) -> tensor<4x2xf32> loc("model/dense")
+        return %2 : tensor<4x2xf32> }""",
+    )
+    assert kernels(module) == {"dense_matmul_add_relu_0": "matmul"}
+    assert list(kernels(module, epilogues=False).values()) == ["matmul", "loop"]
+
+
+def test_random_masks_never_reach_memory():
+    module = main_text(
+        "%x: tensor<4x3xf32>, %key: tensor<2xi64>",
+        """-> (tensor<4x3xf32>, tensor<3xf32>) {
+        %0 = "keras.random_uniform"(%key) {shape = array<i64: 4, 3>} : (tensor<2xi64>) -> tensor<4x3xf32>
+        %1 = "keras.mul"(%x, %0) : (tensor<4x3xf32>, tensor<4x3xf32>) -> tensor<4x3xf32>
+        %2 = "keras.transpose"(%0) {permutation = array<i64: 1, 0>} : (tensor<4x3xf32>) -> tensor<3x4xf32>
+        %3 = "keras.sum"(%2) {axes = array<i64: 1>} : (tensor<3x4xf32>) -> tensor<3xf32>
+        return %1, %3 : tensor<4x3xf32>, tensor<3xf32> }""",
+    )
+    regions = lower(module, "regions")
+    for function in functions(regions).values():
+        if kernel_kind(function):
+            assert all("4x3xf32" not in str(t) for t in function.type.inputs[1:])
+
+
+def test_unfused_edges_carry_a_reason():
+    module = main_text(
+        "%x: tensor<4x6xf32>",
+        """-> tensor<3x8xf32> {
+        %0 = "keras.exp"(%x) : (tensor<4x6xf32>) -> tensor<4x6xf32>
+        %1 = "keras.sum"(%0) {axes = array<i64: 1>} : (tensor<4x6xf32>) -> tensor<4xf32>
+        %2 = "keras.reshape"(%1) {shape = array<i64: 4, 1>} : (tensor<4xf32>) -> tensor<4x1xf32>
+        %3 = "keras.div"(%0, %2) : (tensor<4x6xf32>, tensor<4x1xf32>) -> tensor<4x6xf32>
+        %4 = "keras.reshape"(%3) {shape = array<i64: 3, 8>} : (tensor<4x6xf32>) -> tensor<3x8xf32>
+        %5 = "keras.tanh"(%4) : (tensor<3x8xf32>) -> tensor<3x8xf32>
+        return %5 : tensor<3x8xf32> }""",
+    )
+    regions = lower(module, "regions")
+    last = [f for f in functions(regions).values() if kernel_kind(f)][-1]
+    assert "reshape between" in str(last.operation.attributes["keras.reason"])
+
+
+def test_grouping_leaves_dependent_kernels_apart():
+    source = golden_input("group-instances")
+    grouped = GroupInstances().run(parse(source))
+    assert [kernel_kind(f) for f in functions(grouped).values() if kernel_kind(f) == "multi"]
+    alone = GroupInstances(least=99).run(parse(source))
+    assert "multi" not in {kernel_kind(f) for f in functions(alone).values()}
