@@ -1,8 +1,8 @@
 """The bodies of stages as scalar code for the CPU: one table a family of ops.
 
-bfloat16 values are their 16 bits in an i16 throughout: the conversions are integer arithmetic, exact on
-denormals (AVX512-BF16 instructions flush them) and the same on every machine. Booleans are i1, in memory
-one byte. `index` values are i64.
+bfloat16 values are their 16 bits in an i16 throughout: the conversions are integer arithmetic,
+exact on denormals (AVX512-BF16 instructions flush them) and the same on every machine. Booleans are
+i1, in memory one byte. `index` values are i64.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class BodyWriter:
     def write(
         self, code: Code, stage: Stage, inputs: Sequence[str], index: Callable[[int], str]
     ) -> str:
-        """Writes the body for one point and returns the value it yields (or folds, for a reduction).
+        """Writes the body for one point; returns the value it yields (or folds, if it reduces).
 
         Raises:
             EmitError: an op that the CPU target has no code for.

@@ -1,4 +1,4 @@
-"""Reductions over the outer dims of memory: rows stream by, accumulators of a block of columns stay in L1."""
+"""Reductions over the outer dims of memory: rows stream by, accumulators of columns stay in L1."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class _Columns:
         return inside and dense and enough and not any(map(cpu_body.uses_index, bodies))
 
     def _narrow_pass(self, block: Scope, folded: Sequence[int]) -> None:
-        """Adds lines of several rows, then the rows of the sums; a shorter line is left at the end."""
+        """Adds lines of several rows, then the rows of the sums; a shorter line comes last."""
         code, (loop,) = self.code, self.frame.layout.reduction
         rows = self.frame.layout.dims[loop].extent
         whole = rows - rows % self.rows_a_line

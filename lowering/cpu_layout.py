@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .mlir import TensorType
@@ -42,8 +42,8 @@ class Layout:
         dims: the loops, parallel ones first.
         reads: for each stage, for each of its reads, the access (None for a value made inside).
         writes: for each output, its access.
-        origins: for each dim of the region's domain, (loop, step): the domain index is loop index // step
-            % extent, with the extent in the region; None for a dim of one element.
+        origins: for each dim of the region's domain, (loop, step): the domain index is loop index
+            // step % extent, with the extent in the region; None for a dim of one element.
     """
 
     dims: tuple[Dim, ...]
@@ -110,11 +110,10 @@ def _merge(region: Region, columns: Sequence[Sequence[int]]) -> list[list[int]]:
     for dim, extent in enumerate(extents):
         if extent == 1:
             continue
-        last = groups[-1][-1] if groups else None
-        same_kind = last is not None and (last < len(region.parallel)) == (
-            dim < len(region.parallel)
-        )
-        if same_kind and all(strides[last] == strides[dim] * extent for strides in columns):
+        last = groups[-1][-1] if groups else dim
+        same_kind = (last < len(region.parallel)) == (dim < len(region.parallel))
+        as_one = all(strides[last] == strides[dim] * extent for strides in columns)
+        if groups and same_kind and as_one:
             groups[-1].append(dim)
         else:
             groups.append([dim])
@@ -136,7 +135,7 @@ def _origins(
 def _read_strides(region: Region, read: Read) -> list[int] | None:
     if read.source != "argument":
         return None
-    strides = [0] * (len(region.parallel) + len(region.reduction))
+    strides = [0] * len(region.parallel + region.reduction)
     steps = _row_major(region.arguments[read.index], len(read.dims))
     for dim, step in zip(read.dims, steps, strict=True):
         if dim is not None:
@@ -154,7 +153,7 @@ def _row_major(kind: TensorType, rank: int) -> list[int]:
     return strides
 
 
-def _product(values: Sequence[int]) -> int:
+def _product(values: Iterable[int]) -> int:
     count = 1
     for value in values:
         count *= value

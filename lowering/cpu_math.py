@@ -1,10 +1,11 @@
-"""Transcendental functions of float32 as straight-line code, so that LLVM vectorizes the loops around them.
+"""Transcendental functions of float32 as straight-line code, so that LLVM vectorizes their loops.
 
-Each function is MLIR text: no tables, no branches, no flags that would undo the argument reductions.
-Polynomials are minimax fits made for this file (Lawson-weighted least squares on Chebyshev nodes); the
-reductions are the classical ones (Cody & Waite 1980; Muller, "Elementary Functions", 2016). Errors are
-relative to the exact value and hold over the whole range of float32, denormal results included to half a
-denormal: at most 3e-7, NaN and inf as in C99. `sin` and `cos` hold for |x| < 2^50.
+Each function is MLIR text: no tables, no branches, no flags that would undo the argument
+reductions. Polynomials are minimax fits made for this file (Lawson-weighted least squares on
+Chebyshev nodes); the reductions are the classical ones (Cody & Waite 1980; Muller, "Elementary
+Functions", 2016). Errors are relative to the exact value and hold over the whole range of float32,
+at most 3e-7 (denormal results: two denormals), NaN and inf as in C99. `sin` and `cos` hold for
+|x| < 2^50.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Body = Callable[["_Float"], str]
 
 @dataclass
 class _Float:
-    """Writes scalar float code into `code`; `kind` is f32 or f64, `x` and `y` the function's arguments."""
+    """Writes float code into `code`; `kind` is f32 or f64, `x` and `y` the arguments' names."""
 
     code: Code
     kind: str = "f32"
@@ -115,7 +116,8 @@ class _Float:
 def _scaled(f: _Float, p: str, n: str) -> str:
     """p * 2^n for n from -150 to 128: two factors, so that denormal results round once."""
     one = 0x3F800000
-    # floor(n / 2) in the exponent's place; what the rounding constant left above n's bits is shifted out.
+    # floor(n / 2) in the exponent's place; what the rounding constant left above n's bits is
+    # shifted out.
     half = f.int_op("andi", f.int_op("shli", n, 22), -0x800000)
     rest = f.int_op("subi", f.int_op("shli", n, 23), half)
     first, second = (f.from_bits(f.int_op("addi", part, one)) for part in (half, rest))
@@ -295,8 +297,8 @@ def _pow(f: _Float) -> str:
 
 
 _BODIES: dict[str, Body] = {
-    "exp": _exp, "exp2": _exp2, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": _tanh, "erf": _erf,
-    "sin": _sin, "cos": _cos, "powf": _pow,
+    "exp": _exp, "exp2": _exp2, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": _tanh,
+    "erf": _erf, "sin": _sin, "cos": _cos, "powf": _pow,
 }  # fmt: skip
 
 INLINE = frozenset(_BODIES)
@@ -313,6 +315,7 @@ def definition(name: str) -> str:
     result = _BODIES[name](_Float(code))
     parameters = "%x: f32, %y: f32" if name == "powf" else "%x: f32"
     return (
-        f'llvm.func internal @{symbol(name)}({parameters}) -> f32 attributes {{passthrough = ["alwaysinline"]}} {{\n'
+        f"llvm.func internal @{symbol(name)}({parameters}) -> f32 "
+        f'attributes {{passthrough = ["alwaysinline"]}} {{\n'
         f"{code.text()}\n  llvm.return {result} : f32\n}}\n"
     )

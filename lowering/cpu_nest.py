@@ -1,7 +1,7 @@
 """The loop nests of CPU kernels: parallel, by rows, by columns.
 
-Each writes the code of units low..high, where a unit is what threads may share out: an element or a line
-of a parallel region, a row, a block of columns. `Nest.units` says how many there are.
+Each writes the code of units low..high, where a unit is what threads may share out: an element or a
+line of a parallel region, a row, a block of columns. `Nest.units` says how many there are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One function of a CPU kernel while it is written: pointers, loop indices, and what is already computed."""
+"""A function of a CPU kernel while it is written: pointers, indices, what is already computed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Scope:
     Attributes:
         indices: loop -> its index here.
         complete: the loops whose index is final (a blocked loop's is first the block's start).
-        offsets, loads: access -> elements from its base so far; its value, once its loops are complete.
+        offsets, loads: access -> elements from its base so far; its value, once its loops are
+            complete.
         values: stage -> its value here.
     """
 
@@ -73,7 +74,7 @@ class Scope:
     def enter(
         self, loop: int, index: str, wanted: Iterable[Access], *, partial: bool = False
     ) -> Scope:
-        """The scope inside `loop`: addresses move on, and what is now fixed is loaded once, here."""
+        """The scope inside `loop`: addresses move on, what is now fixed is loaded once, here."""
         code = self.frame.code
         inner = Scope(
             self.frame,
@@ -139,7 +140,7 @@ class Scope:
         return self.frame.bodies.write(self.frame.code, stage, inputs, self.domain_index)
 
     def domain_index(self, dim: int) -> str:
-        """The index along a dim of the region's domain, from that of the loop it was merged into."""
+        """The index along a dim of the domain, from that of the loop it was merged into."""
         code, layout = self.frame.code, self.frame.layout
         origin = layout.origins[dim]
         if origin is None:
@@ -162,14 +163,15 @@ class Scope:
 
 @dataclass(frozen=True)
 class Phases:
-    """In which pass over the reduced loops each stage's value is first known, and what each pass computes.
+    """In which pass over the reduced loops each stage is first known, and what passes compute.
 
-    A reduction's result is known only after its pass, so whatever depends on it belongs to a later one.
-    Every full output is stored in the last pass, and row outputs after it: then an output may share memory
-    with an argument that is read only at its own element.
+    A reduction's result is known only after its pass, so whatever depends on it belongs to a later
+    one. Every full output is stored in the last pass, and row outputs after it: then an output may
+    share memory with an argument that is read only at its own element.
 
     Attributes:
-        levels: stage -> the pass that can compute it (the pass after which, for a reduction, is +1).
+        levels: stage -> the pass that can compute it (the pass after which, for a reduction, is
+            +1).
         last: the last pass.
         needed: the stages that outputs depend on.
     """
@@ -232,7 +234,7 @@ class Phases:
 
 
 def _closure(region: Region, roots: Iterable[int], stop: Sequence[int]) -> tuple[int, ...]:
-    """The stages that `roots` need, themselves included, in order; those in `stop` are not looked into."""
+    """The stages that `roots` need, themselves included, in order; `stop` are not looked into."""
     found: set[int] = set()
     pending = [i for i in roots if i not in stop]
     while pending:

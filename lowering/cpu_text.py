@@ -1,4 +1,4 @@
-"""Writing MLIR text for the CPU target: numbered values, nested loops, constants once a function."""
+"""Writing MLIR text for the CPU target: numbered values, nested loops, shared constants."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 PARALLEL_LOOP = "#parallel"
 ACCESS_GROUP = "#accesses"
-# A parallel loop's accesses are independent from one iteration to another, which the vectorizer then need
-# not check at run time. It holds for arguments and results that share memory element by element, too.
+# A parallel loop's accesses are independent from one iteration to another, which the vectorizer
+# then need not check at run time. It holds for arguments and results that share memory element by
+# element, too.
 HEADER = f"""{ACCESS_GROUP} = #llvm.access_group<id = distinct[0]<>>
 {PARALLEL_LOOP} = #llvm.loop_annotation<parallelAccesses = {ACCESS_GROUP}>
 """
@@ -68,9 +69,8 @@ class Code:
 
     def element(self, pointer: str, index: str, kind: str) -> str:
         """The address of element `index` of type `kind`."""
-        return self.let(
-            f"llvm.getelementptr inbounds {pointer}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, {kind}"
-        )
+        types = f"(!llvm.ptr, i64) -> !llvm.ptr, {kind}"
+        return self.let(f"llvm.getelementptr inbounds {pointer}[{index}] : {types}")
 
     def load(self, pointer: str, kind: str) -> str:
         return self.let(
@@ -78,9 +78,8 @@ class Code:
         )
 
     def store(self, value: str, pointer: str, kind: str) -> None:
-        self.line(
-            f"llvm.store {value}, {pointer} {{access_groups = [{ACCESS_GROUP}]}} : {kind}, !llvm.ptr"
-        )
+        group = f"{{access_groups = [{ACCESS_GROUP}]}}"
+        self.line(f"llvm.store {value}, {pointer} {group} : {kind}, !llvm.ptr")
 
     def stack(self, count: int, kind: str) -> str:
         """Room for `count` elements until the function returns; to be asked for outside loops."""
@@ -109,7 +108,7 @@ class Code:
         step: int = 1,
         parallel: bool = False,
     ) -> list[str]:
-        """A loop that carries values: `body(index, values)` gives the next ones; returns the last."""
+        """A loop that carries values: `body(index, values)` gives the next; returns the last."""
         if not start:
             with self.loop(low, high, step=step, parallel=parallel) as index:
                 body(index, [])

@@ -1,8 +1,8 @@
 """The CPU target: kernel functions of stage "regions" as native code on torch's memory.
 
-A kernel is a C function of one packed table of addresses (its arguments, then its outputs; instance after
-instance for "multi") and a number of threads. All memory is contiguous and row-major. An output may share
-memory with an argument of the same type that the region reads only at identity.
+A kernel is a C function of one packed table of addresses (its arguments, then its outputs; instance
+after instance for "multi") and a number of threads. All memory is contiguous and row-major. An
+output may share memory with an argument of the same type that the region reads only at identity.
 
 All kernels of a plan become one LLVM module; equal kernels are compiled once.
 """
@@ -62,7 +62,8 @@ class NativeKernel:
         """Runs the kernel.
 
         Args:
-            table: address of int64 data pointers: arguments, then outputs, instance-major for "multi".
+            table: address of int64 data pointers: arguments, then outputs, instance-major for
+                "multi".
             threads: how many of torch's OpenMP threads it may use (`torch.get_num_threads()`).
         """
         self._call(table, threads)  # type: ignore[attr-defined]
@@ -79,7 +80,7 @@ class NativeKernel:
 
 @dataclass(frozen=True)
 class _Emitted:
-    """One kernel's code: helper functions by symbol, and its own functions under a placeholder name."""
+    """One kernel's code: helpers by symbol, and its own functions under a placeholder name."""
 
     helpers: Mapping[str, str]
     body: str
@@ -178,7 +179,8 @@ def _emit_multi(instances: Sequence[Region]) -> _Emitted:
         code.line("}")
     threads = min(starts[-1], int(starts[-1] * _point_ns(region) / _THREAD_NS))
     constant = f"dense<[{', '.join(map(str, starts))}]> : tensor<{len(starts)}xi64>"
-    table = f"llvm.mlir.global internal constant @{_SYMBOL}_starts({constant}) : !llvm.array<{len(starts)} x i64>\n"
+    kind = f"!llvm.array<{len(starts)} x i64>"
+    table = f"llvm.mlir.global internal constant @{_SYMBOL}_starts({constant}) : {kind}\n"
     return _Emitted(
         frame.bodies.helpers, table + _functions(code, starts[-1], 64, threads), max(1, threads)
     )
@@ -204,8 +206,8 @@ def _moving(instances: Sequence[Region]) -> list[bool]:
         for argument, moves in zip(instance.arguments, moving, strict=True):
             if moves and argument.size != _size(instance):
                 raise EmitError(
-                    f"{instance.name}: an instance over {instance.parallel} reads {argument}, which is neither "
-                    "a scalar in every instance nor as large as the instance"
+                    f"{instance.name}: an instance over {instance.parallel} reads {argument}, "
+                    "which is neither a scalar in every instance nor as large as the instance"
                 )
     return moving
 
@@ -253,9 +255,10 @@ def _point_ns(region: Region) -> float:
 
 
 def _functions(code: Code, units: int, align: int, threads: int) -> str:
-    """The kernel around the code of units low..high: alone, or shared out to at most `threads` threads.
+    """The kernel around the code of units low..high, shared out to at most `threads` threads.
 
-    Shares are fixed by the number of threads, and no unit depends on another: results do not depend on it.
+    Shares are fixed by the number of threads, and no unit depends on another: results do not depend
+    on it.
     """
     span = f"""llvm.func internal @{_SYMBOL}_span(%table: !llvm.ptr, %low: i64, %high: i64) {{
 {code.text()}

@@ -1,8 +1,8 @@
 """From MLIR text to callable addresses: MLIR's conversions, LLVM's optimizer and the ORC JIT.
 
-LLVM is reached through its C API, in the very library that the MLIR bindings are linked with, so both
-are always of one version. The machine code is a function of the text and of the host alone, so it can be
-kept as an object file: see `ObjectCache`.
+LLVM is reached through its C API, in the very library that the MLIR bindings are linked with, so
+both are always of one version. The machine code is a function of the text and of the host alone, so
+it can be kept as an object file: see `ObjectCache`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ import torch
 from mlir import ir
 from mlir.passmanager import PassManager
 
-from .dialect import walk
 from .errors import EmitError
 from .mlir import context
 
 CONVERSIONS = "builtin.module(convert-scf-to-cf,convert-arith-to-llvm,convert-cf-to-llvm)"
-# Unrolling and SLP cost compile time and gain nothing on these loops; the vectorizer interleaves by itself.
+# Unrolling and SLP cost compile time and gain nothing on these loops; the vectorizer interleaves by
+# itself.
 OPTIMIZER = b"default<O2>"
 _TARGETS = {"x86_64": "X86", "aarch64": "AArch64", "arm64": "AArch64"}
-# Polynomials on 512-bit vectors take 0.8 of the time even where LLVM prefers 256 bits (Emerald Rapids).
+# Polynomials on 512-bit vectors take 0.8 of the time even where LLVM prefers 256 bits (Emerald
+# Rapids).
 _TUNING = {"X86": ",-prefer-256-bit"}
 # Runtime functions of torch's own OpenMP, so that kernels and ATen share one pool of threads.
 OPENMP_SYMBOLS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 
 class ObjectCache:
-    """Object files in a folder, one a text, LLVM version and host; safe against concurrent writers."""
+    """Object files in a folder, one a text, LLVM version and host; concurrent writers are safe."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,7 +68,7 @@ class ObjectCache:
 
 
 def compile_object(text: str) -> bytes:
-    """Optimized machine code of an MLIR module in the llvm, scf and arith dialects, as an object file.
+    """An object file of an MLIR module in the llvm, scf and arith dialects, optimized for the host.
 
     Raises:
         EmitError: the module does not parse or does not convert; the sentence is MLIR's.
@@ -112,12 +113,12 @@ class Library:
     def __del__(self) -> None:
         if getattr(self, "_jit", None):
             self._llvm.c.LLVMOrcDisposeLLJIT(self._jit)
-            self._jit = None
+            self._jit = c_void_p()
 
 
 @cache
 def openmp_addresses() -> dict[str, int]:
-    """Where torch's OpenMP runtime has its entry points (another copy may be loaded in the process)."""
+    """Entry points of torch's OpenMP runtime (the process may hold another copy)."""
     torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     return {
         name: ctypes.cast(getattr(torch_cpu, name), c_void_p).value or 0 for name in OPENMP_SYMBOLS
@@ -354,11 +355,13 @@ def _library() -> ctypes.CDLL:
 
 
 def _annotate_loops(module: ir.Module) -> None:
-    """Gives branches the loop annotation that convert-scf-to-cf left on them under the dialect's prefix."""
-    for op in walk(module.operation):
-        if op.name == "llvm.br" and "llvm.loop_annotation" in op.attributes:
-            op.attributes["loop_annotation"] = op.attributes["llvm.loop_annotation"]
-            del op.attributes["llvm.loop_annotation"]
+    """Renames the loop annotations of convert-scf-to-cf to what branches call them."""
+    for function in module.body.operations:
+        for block in (block for region in function.operation.regions for block in region.blocks):
+            branch = block.operations[len(block.operations) - 1].operation
+            if "llvm.loop_annotation" in branch.attributes:
+                branch.attributes["loop_annotation"] = branch.attributes["llvm.loop_annotation"]
+                del branch.attributes["llvm.loop_annotation"]
 
 
 def _capsule_pointer(capsule: object) -> int:

@@ -74,9 +74,25 @@ def test_powers_over_their_range_and_at_special_values():
 
 @pytest.mark.parametrize(
     "name",
-    ["absf", "ceil", "floor", "roundeven", "sqrt", "rsqrt", "tan", "atan", "asin", "acos", "sinh", "cosh",
-     "exp", "erf", "log1p", "tanh"],
-)  # fmt: skip
+    [
+        "absf",
+        "ceil",
+        "floor",
+        "roundeven",
+        "sqrt",
+        "rsqrt",
+        "tan",
+        "atan",
+        "asin",
+        "acos",
+        "sinh",
+        "cosh",
+        "exp",
+        "erf",
+        "log1p",
+        "tanh",
+    ],
+)
 @pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16"])
 def test_unary(name, dtype):
     x = torch.tensor(SPECIAL, dtype=torch.float64)
@@ -130,11 +146,21 @@ def test_integers(name, dtype):
 
 
 CASTS = [
-    ("sitofp", "i64", "f32"), ("sitofp", "i32", "bf16"), ("uitofp", "i1", "f32"), ("fptosi", "f32", "i32"),
-    ("fptosi", "f64", "i64"), ("extf", "bf16", "f32"), ("extf", "f16", "f64"), ("truncf", "f64", "bf16"),
-    ("truncf", "f64", "f32"), ("extsi", "i8", "i64"), ("extui", "i1", "i32"), ("trunci", "i64", "i16"),
-    ("bitcast", "f32", "i32"), ("bitcast", "i16", "bf16"),
-]  # fmt: skip
+    ("sitofp", "i64", "f32"),
+    ("sitofp", "i32", "bf16"),
+    ("uitofp", "i1", "f32"),
+    ("fptosi", "f32", "i32"),
+    ("fptosi", "f64", "i64"),
+    ("extf", "bf16", "f32"),
+    ("extf", "f16", "f64"),
+    ("truncf", "f64", "bf16"),
+    ("truncf", "f64", "f32"),
+    ("extsi", "i8", "i64"),
+    ("extui", "i1", "i32"),
+    ("trunci", "i64", "i16"),
+    ("bitcast", "f32", "i32"),
+    ("bitcast", "i16", "bf16"),
+]
 
 
 @pytest.mark.parametrize(("name", "source", "target"), CASTS)
@@ -156,6 +182,10 @@ def test_comparisons(predicate, dtype):
     values = torch.tensor(SPECIAL).to({"f32": torch.float32, "bf16": torch.bfloat16}[dtype])
     a, b = (axis.flatten() for axis in torch.meshgrid(values, values, indexing="ij"))
     kind = tensor(len(a), dtype=dtype)
-    y = Generic("y", (("a", (0,)), ("b", (0,))), tensor(len(a), dtype="i1"),
-                f"%r = arith.cmpf {predicate}, %x0, %x1 : {dtype}")  # fmt: skip
+    y = Generic(
+        "y",
+        (("a", (0,)), ("b", (0,))),
+        tensor(len(a), dtype="i1"),
+        f"%r = arith.cmpf {predicate}, %x0, %x1 : {dtype}",
+    )
     check(region_text("k", {"a": kind, "b": kind}, [y], ["y"]), [a, b])

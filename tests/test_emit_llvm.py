@@ -99,8 +99,16 @@ def softmax(p, r):
 
 @pytest.mark.parametrize(
     ("p", "r"),
-    [((1,), (1,)), ((5,), (10,)), ((3,), (97,)), ((2, 3), (4, 128)), ((2,), (9001,)), ((0,), (3,)), ((), (50,))],
-)  # fmt: skip
+    [
+        ((1,), (1,)),
+        ((5,), (10,)),
+        ((3,), (97,)),
+        ((2, 3), (4, 128)),
+        ((2,), (9001,)),
+        ((0,), (3,)),
+        ((), (50,)),
+    ],
+)
 def test_softmax_rows(p, r):
     check(softmax(p, r))
 
@@ -126,14 +134,21 @@ def layer_norm(n, m):
     rows = (("x", (0, 1)), ("mean", (0,)))
     norm = f"%0 = arith.mulf %d, %x2 {FAST} : f32\n%1 = arith.mulf %0, %x3 {FAST} : f32\n"
     variance = scaled(1 / m).replace("%r", "%v") + "\n%e = arith.constant 1.0e-5 : f32\n"
+    variance += "%w = arith.addf %v, %e : f32\n%r = math.rsqrt %w : f32"
     generics = [
         Generic("sum", (("x", (0, 1)),), tensor(n), same(), "arith.addf"),
         Generic("mean", (("sum", (0,)),), tensor(n), scaled(1 / m)),
-        Generic("m2", rows, tensor(n), CENTRED + f"%r = arith.mulf %d, %d {FAST} : f32", "arith.addf"),
-        Generic("rstd", (("m2", (0,)),), tensor(n), variance + "%w = arith.addf %v, %e : f32\n%r = math.rsqrt %w : f32"),
-        Generic("y", (*rows, ("rstd", (0,)), ("gain", (1,)), ("bias", (1,))), tensor(n, m),
-                CENTRED + norm + f"%r = arith.addf %1, %x4 {FAST} : f32"),
-    ]  # fmt: skip
+        Generic(
+            "m2", rows, tensor(n), CENTRED + f"%r = arith.mulf %d, %d {FAST} : f32", "arith.addf"
+        ),
+        Generic("rstd", (("m2", (0,)),), tensor(n), variance),
+        Generic(
+            "y",
+            (*rows, ("rstd", (0,)), ("gain", (1,)), ("bias", (1,))),
+            tensor(n, m),
+            CENTRED + norm + f"%r = arith.addf %1, %x4 {FAST} : f32",
+        ),
+    ]
     arguments = {"x": tensor(n, m), "gain": tensor(m), "bias": tensor(m)}
     return region_text("layer_norm", arguments, generics, ["y", "mean", "rstd"], (1, 1))
 
@@ -146,9 +161,15 @@ def test_layer_norm_rows_with_statistics(shape):
 def column_sums(r, p):
     generics = [
         Generic("sum", (("x", (1, 0)),), tensor(p), same(), "arith.addf"),
-        Generic("dot", (("x", (1, 0)), ("w", (1,))), tensor(p), f"%r = arith.mulf %x0, %x1 {FAST} : f32", "arith.addf"),
+        Generic(
+            "dot",
+            (("x", (1, 0)), ("w", (1,))),
+            tensor(p),
+            f"%r = arith.mulf %x0, %x1 {FAST} : f32",
+            "arith.addf",
+        ),
         Generic("twice", (("sum", (0,)),), tensor(p), "%r = arith.addf %x0, %x0 : f32"),
-    ]  # fmt: skip
+    ]
     arguments = {"x": tensor(r, p), "w": tensor(r)}
     return region_text("column_sums", arguments, generics, ["sum", "dot", "twice"], (1, 1))
 
@@ -251,14 +272,21 @@ def test_multi_refuses_what_is_neither_scalar_nor_elementwise():
 def philox_body(columns):
     """The first Philox word of element (i, j) with a zero key, by 32 x 32 -> 64 bit products."""
     lines = [
-        "%i = linalg.index 0 : index", "%j = linalg.index 1 : index",
-        f"%columns = arith.constant {columns} : index", "%0 = arith.muli %i, %columns : index",
-        "%1 = arith.addi %0, %j : index", "%wide = arith.index_cast %1 : index to i64",
-        "%c0_0 = arith.trunci %wide : i64 to i32", "%high = arith.constant 32 : i64",
-        "%shifted = arith.shrui %wide, %high : i64", "%c1_0 = arith.trunci %shifted : i64 to i32",
-        "%c2_0 = arith.constant 0 : i32", "%c3_0 = arith.constant 0 : i32",
-        f"%m0 = arith.constant {MULTIPLIERS[0] - 2**32} : i32", f"%m1 = arith.constant {MULTIPLIERS[1] - 2**32} : i32",
-    ]  # fmt: skip
+        "%i = linalg.index 0 : index",
+        "%j = linalg.index 1 : index",
+        f"%columns = arith.constant {columns} : index",
+        "%0 = arith.muli %i, %columns : index",
+        "%1 = arith.addi %0, %j : index",
+        "%wide = arith.index_cast %1 : index to i64",
+        "%c0_0 = arith.trunci %wide : i64 to i32",
+        "%high = arith.constant 32 : i64",
+        "%shifted = arith.shrui %wide, %high : i64",
+        "%c1_0 = arith.trunci %shifted : i64 to i32",
+        "%c2_0 = arith.constant 0 : i32",
+        "%c3_0 = arith.constant 0 : i32",
+        f"%m0 = arith.constant {MULTIPLIERS[0] - 2**32} : i32",
+        f"%m1 = arith.constant {MULTIPLIERS[1] - 2**32} : i32",
+    ]
     for k in range(10):
         keys = [(word * k + 2**31) % 2**32 - 2**31 for word in WEYL]
         lines += [f"%k{n}_{k} = arith.constant {key} : i32" for n, key in enumerate(keys)]
@@ -325,9 +353,14 @@ def test_an_output_may_take_the_place_of_an_argument():
 
 @pytest.mark.parametrize(
     "text",
-    [softmax((301,), (512,)), column_sums(200, 5000), layer_norm(700, 200), multi_text("k", STATE, [(300, 700), (11,), (513, 77)], ADAM)],
+    [
+        softmax((301,), (512,)),
+        column_sums(200, 5000),
+        layer_norm(700, 200),
+        multi_text("k", STATE, [(300, 700), (11,), (513, 77)], ADAM),
+    ],
     ids=["rows", "columns", "layer_norm", "multi"],
-)  # fmt: skip
+)
 def test_threads_do_not_change_results(text):
     _, function = kernel_of(text)
     inputs = inputs_of(function)
