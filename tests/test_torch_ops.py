@@ -282,3 +282,15 @@ def test_shapes_and_dtypes_are_known_without_data(name):
         assert found.device.type == "meta"
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
         assert found.stride() == expected.stride()
+
+
+# Attention keeps its result for the gradient, so torch refuses there, as for its own attention.
+@pytest.mark.parametrize("name", sorted(cases().keys() - {"attention"}))
+def test_results_may_be_written_to(name):
+    """Keras adds biases in place here and there; torch forbids that on views."""
+    function, inputs, _ = cases()[name]
+    output = function(*inputs)
+    y = output[0] if isinstance(output, tuple) else output
+    y += 1
+    assert y.is_contiguous()
+    assert torch.autograd.grad(y.sum(), inputs[0])[0].is_contiguous()

@@ -78,7 +78,7 @@ def attention(
         o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
         )
-        return o.contiguous(), lse.float().contiguous()
+        return o, lse.float()
     scores = _scores(q, k, bias, scale, causal)
     return torch.softmax(scores, -1).to(v.dtype) @ v, torch.logsumexp(scores, -1).float()
 
@@ -127,11 +127,13 @@ def attention_grad(
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             g, q, k, v, o, lse, 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
         )
-        return dq.contiguous(), dk.contiguous(), dv.contiguous(), q.new_empty(0)
+        return dq, dk, dv, q.new_empty(0)
     probabilities = torch.softmax(_scores(q, k, bias, scale, causal), -1)
     dv = probabilities.to(g.dtype).mT @ g
     mean = (g * o).sum(-1, keepdim=True, dtype=probabilities.dtype)
     dscores = probabilities * ((g @ v.mT).to(probabilities.dtype) - mean)
     scaled = (dscores * scale).to(q.dtype)
-    dbias = dscores.sum_to_size(bias.shape).to(bias.dtype) if bias_grad else q.new_empty(0)
+    dbias = q.new_empty(0)
+    if bias is not None and bias_grad:
+        dbias = dscores.sum_to_size(bias.shape).to(bias.dtype)
     return scaled @ k, scaled.mT @ q, dv, dbias

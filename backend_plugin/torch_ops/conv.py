@@ -66,7 +66,7 @@ def conv2d(x: Tensor, w: Tensor, strides, pads, dilations, groups) -> Tensor:
     y = torch.nn.functional.conv2d(
         image, _kernel(w), None, list(strides), padding, list(dilations), groups
     )
-    return y.permute(0, 2, 3, 1).contiguous()
+    return y.permute(0, 2, 3, 1)
 
 
 def _gradients(
@@ -105,7 +105,7 @@ def conv2d_input_grad(g: Tensor, w: Tensor, x_shape, strides, pads, dilations, g
     image = _image(g.new_empty((n, h + top + bottom, width + left + right, c)))
     window = (strides, pads, dilations, groups)
     dx = _gradients(g, image, _kernel(w), padding, window, of=0).permute(0, 2, 3, 1)
-    return dx[:, top : top + h, left : left + width].contiguous()
+    return dx[:, top : top + h, left : left + width]
 
 
 def _kernel_grad_backward(ctx: Any, gg: Tensor) -> tuple[Any, ...]:
@@ -130,4 +130,4 @@ def conv2d_kernel_grad(g: Tensor, x: Tensor, w_shape, strides, pads, dilations, 
     image = _image(x) if by_hand is None else torch.nn.functional.pad(_image(x), by_hand)
     kernel = _kernel(x.new_empty(w_shape))  # only its shape matters
     window = (strides, pads, dilations, groups)
-    return _gradients(g, image, kernel, padding, window, of=1).permute(2, 3, 1, 0).contiguous()
+    return _gradients(g, image, kernel, padding, window, of=1).permute(2, 3, 1, 0)

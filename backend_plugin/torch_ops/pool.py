@@ -32,9 +32,9 @@ def _padded_shape(shape: Sequence[int], pads: Sequence[int]) -> tuple[int, int, 
 
 
 def _cropped(dx: Tensor, shape: Sequence[int], pads: Sequence[int]) -> Tensor:
-    """The image's part of an NCHW gradient of ``_padded``, as contiguous NHWC."""
+    """The image's part of an NCHW gradient of ``_padded``, as NHWC."""
     image = dx.permute(0, 2, 3, 1)
-    return image[:, pads[0] : pads[0] + shape[1], pads[2] : pads[2] + shape[2]].contiguous()
+    return image[:, pads[0] : pads[0] + shape[1], pads[2] : pads[2] + shape[2]]
 
 
 def _origins(like: Tensor, strides: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -85,9 +85,7 @@ def max_pool2d(x: Tensor, window, strides, pads) -> tuple[Tensor, Tensor]:
     rows, columns = _origins(plane, strides)
     width = padded.shape[3]
     index = (plane // width - rows) * window[1] + plane % width - columns
-    return y.permute(0, 2, 3, 1).contiguous(), index.to(
-        torch.int32, memory_format=torch.contiguous_format
-    )
+    return y.permute(0, 2, 3, 1), index.to(torch.int32)
 
 
 def _save_max_grad(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -147,7 +145,7 @@ def avg_pool2d(x: Tensor, window, strides, pads) -> Tensor:
     """The mean of the window's elements that lie in the image: padding does not count."""
     image = _padded(x, pads, 0.0)
     mean = torch.nn.functional.avg_pool2d(image, list(window), list(strides))
-    mean = mean.permute(0, 2, 3, 1).contiguous()
+    mean = mean.permute(0, 2, 3, 1)
     if not any(pads):
         return mean
     area = window[0] * window[1]
