@@ -56,7 +56,7 @@ def rule(*targets: str) -> Callable[[Callable[..., Results]], Callable[..., Resu
 class Builder(OpBuilder):
     """What a rule builds with: one node's expected results, and `keras` ops at the node's layer."""
 
-    def __init__(self, node: torch.fx.Node, sources: Mapping[Value, Any]) -> None:
+    def __init__(self, node: torch.fx.Node, sources: dict[Value, Any]) -> None:
         self.node = node
         self.layer: str = node.meta.get(LAYER, "")
         super().__init__(location(self.layer))
@@ -65,12 +65,17 @@ class Builder(OpBuilder):
     @property
     def result(self) -> TensorType:
         """The type of the node's only (or first) result."""
-        return TensorType.of_torch(_fakes(self.node)[0])
+        return self.results[0]
 
     @property
-    def results(self) -> list[TensorType | None]:
-        """The types of all results, None for an absent one."""
-        return [None if fake is None else TensorType.of_torch(fake) for fake in _fakes(self.node)]
+    def results(self) -> list[TensorType]:
+        """The types of all results that are tensors."""
+        return [TensorType.of_torch(fake) for fake in _fakes(self.node) if fake is not None]
+
+    @property
+    def opname(self) -> str:
+        """The torch op's name without namespace and overload, e.g. "avg_pool2d"."""
+        return target_name(self.node.target).split(".")[1]
 
     def common_dtype(self, *operands: Value | float) -> str:
         """The element type torch computes in when these meet."""
@@ -224,17 +229,17 @@ class _Importer:
             node.kwargs,
             lambda value: operands.index(value) if isinstance(value, torch.fx.Node) else None,
         )
-        values = [self.values[operand] for operand in operands]
+        given = [self.values[operand] for operand in operands]
         name = f"ext{self.externs}"
         self.externs += 1
         results = [kind.to_mlir() for kind in types if kind is not None]
         with ir.InsertionPoint(self.main):
-            declared = func.FuncOp(name, ([value.type for value in values], results))
+            declared = func.FuncOp(name, ([value.type for value in given], results))
         declared.operation.attributes["sym_visibility"] = ir.StringAttr.get("private")
         extern = Extern(target_name(node.target), args, reason)
         declared.operation.attributes[ATTRIBUTE] = extern.to_attribute()
         loc = location(node.meta.get(LAYER, ""))
-        called = func.CallOp(results, ir.FlatSymbolRefAttr.get(name), values, loc=loc)
+        called = func.CallOp(results, ir.FlatSymbolRefAttr.get(name), given, loc=loc)
         made = iter(called.operation.results)
         values = [None if kind is None else next(made) for kind in types]
         return values[0] if isinstance(node.meta["val"], torch.Tensor) else values

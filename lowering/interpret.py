@@ -87,7 +87,7 @@ def call(
 
 def evaluate(
     op: ir.Operation, operands: Sequence[torch.Tensor], env: Environment
-) -> Sequence[torch.Tensor]:
+) -> list[torch.Tensor]:
     """The results of one op on tensors; `env` is for the values that its regions use."""
     if op.name.startswith("keras."):
         return dialect.evaluate(op, operands)
@@ -108,7 +108,7 @@ def _constant(
     return [constant_tensor(op.attributes["value"])]
 
 
-OPS: dict[str, Callable[..., Sequence[torch.Tensor]]] = {
+OPS: dict[str, Callable[..., list[torch.Tensor]]] = {
     "arith.constant": _constant,
     "tensor.collapse_shape": _reshaped,
     "tensor.expand_shape": _reshaped,

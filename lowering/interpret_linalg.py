@@ -119,7 +119,7 @@ def _over_domain(tensor: Tensor, indexing: ir.AffineMap, extents: Sequence[int])
     """The operand's elements at the points of the domain, broadcasting where it does not vary."""
     expressions = list(indexing.results)
     if all(isinstance(item, ir.AffineDimExpr | ir.AffineConstantExpr) for item in expressions):
-        dims = []
+        dims: list[int] = []
         for axis in range(len(expressions) - 1, -1, -1):
             item = expressions[axis]
             if isinstance(item, ir.AffineConstantExpr):

@@ -174,10 +174,10 @@ def _moved_splat(op: ir.Operation, builder: OpBuilder) -> Value | None:
 @rewrites("select")
 def _select(op: ir.Operation, builder: OpBuilder) -> Value | None:
     condition, x, y = op.operands
-    chosen = {True: x, False: y}.get(splat(condition))
-    if x == y:
-        chosen = x
-    return None if chosen is None else builder.broadcast(chosen, _kind(op.results[0]).shape)
+    known = splat(condition)
+    if known is None and x != y:
+        return None
+    return builder.broadcast(y if known is False else x, _kind(op.results[0]).shape)
 
 
 # (op, position of the number, the number): what leaves every value as it is. x + 0 is absent, since

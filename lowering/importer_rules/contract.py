@@ -113,7 +113,7 @@ def _attention_grad(
     grads = b.emit_all(
         "attention_grad", g, q, k, v, bias, o, lse, scale=float(scale), causal=bool(causal)
     )
-    return [*grads, *[None] * (len(b.results) - 3)]
+    return [*grads, *[None] * (len(b.results) - len(grads))]
 
 
 @rule("aten._scaled_dot_product_flash_attention_for_cpu.default")

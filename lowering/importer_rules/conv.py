@@ -20,7 +20,7 @@ TO_HWIO, TO_OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
 def _pair(value: Sequence[int], missing: int) -> tuple[int, int]:
     """torch lets one number stand for both axes, and an empty list for the default."""
     items = tuple(value) or (missing,)
-    return (items * 2)[:2]
+    return (items[0], items[-1])
 
 
 @dataclass(frozen=True)

@@ -84,14 +84,15 @@ def _layer_norm_backward(
     bias: Value | None,
     mask: Sequence[bool],
 ) -> list[Value | None]:
-    dtype = _require_one_dtype(x, g, weight)
+    dtype, shape = _require_one_dtype(x, g, weight), TensorType.of(x).shape
     rows, columns = _rows(x, normalized)
     statistics = "f64" if dtype == "f64" else "f32"
     mean, rstd = (b.reshape(b.cast(y, statistics), (rows,)) for y in (mean, rstd))
     weight = b.full(1, (columns,), dtype) if weight is None else b.reshape(weight, (columns,))
     g, x = (b.reshape(y, (rows, columns)) for y in (g, x))
     made = b.emit_all("layer_norm_grad", g, x, mean, rstd, weight)
+    shapes = (shape, normalized, normalized)
     return [
-        b.reshape(value, kind.shape) if wanted and kind is not None else None
-        for value, wanted, kind in zip(made, mask, b.results, strict=True)
+        b.reshape(value, shape) if wanted else None
+        for value, wanted, shape in zip(made, mask, shapes, strict=True)
     ]

@@ -183,7 +183,9 @@ def _pow_scalar(b: Builder, x: Value, exponent: float) -> Value:
     x = b.cast(x, dtype)
     if exponent in (1, 2, 3, 4):
         square = x if exponent == 1 else b.emit("mul", x, x)
-        return {1: x, 2: square}.get(exponent) or b.emit("mul", square, (x, square)[exponent == 4])
+        if exponent <= 2:
+            return square
+        return b.emit("mul", square, x if exponent == 3 else square)
     if exponent == 0:
         return b.full(1, b.result.shape, dtype)
     if not b.result.is_float:
@@ -199,7 +201,7 @@ def _square(b: Builder, x: Value) -> Value:
 
 @rule("aten.log2.default", "aten.log10.default")
 def _log_base(b: Builder, x: Value) -> Value:
-    base = 2 if "log2" in str(b.node.target) else 10
+    base = 2 if b.opname == "log2" else 10
     natural = b.emit("log", b.cast(x, b.result.dtype))
     return b.emit("mul", natural, b.scalar(1 / math.log(base), b.result.dtype))
 
@@ -232,7 +234,7 @@ def _clamp(
     min: Value | float | None = None,
     max: Value | float | None = None,
 ) -> Value:
-    if "hardtanh" in str(b.node.target):
+    if b.opname == "hardtanh":
         min, max = (-1 if min is None else min), (1 if max is None else max)
     x = b.cast(x, b.result.dtype)
     if min is not None:

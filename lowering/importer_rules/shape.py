@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 from ..importer import Builder, NoRule, Value, rule
 from ..mlir import TensorType
@@ -107,18 +108,19 @@ def _pieces(b: Builder, x: Value, sizes: Sequence[int], axis: int) -> list[Value
     "aten.split.Tensor",
     "aten.split.sizes",
     "aten.chunk.default",
-    "aten.unbind.int",
 )
-def _split(b: Builder, x: Value, *options: object, dim: int = 0) -> list[Value]:
-    axis = dim
-    if options:
-        by_sizes = "unbind" not in str(b.node.target)
-        axis = options[1] if by_sizes and len(options) > 1 else (dim if by_sizes else options[0])
-    axis %= TensorType.of(x).rank
-    if "unbind" in str(b.node.target):
-        rows = _pieces(b, x, [1] * TensorType.of(x).shape[axis], axis)
-        return [b.reshape(row, kind.shape) for row, kind in zip(rows, b.results, strict=True)]
+def _split(b: Builder, x: Value, *options: Any, dim: int = 0) -> list[Value]:
+    """The results' extents along the axis say where to cut."""
+    axis = (options[1] if len(options) > 1 else dim) % TensorType.of(x).rank
     return _pieces(b, x, [kind.shape[axis] for kind in b.results], axis)
+
+
+@rule("aten.unbind.int")
+def _unbind(b: Builder, x: Value, dim: int = 0) -> list[Value]:
+    kind = TensorType.of(x)
+    axis = dim % kind.rank
+    shape = [n for i, n in enumerate(kind.shape) if i != axis]
+    return [b.reshape(row, shape) for row in _pieces(b, x, [1] * kind.shape[axis], axis)]
 
 
 @rule("aten.cat.default")
@@ -151,11 +153,11 @@ def _pad(b: Builder, x: Value, pad: Sequence[int], value: float = 0) -> Value:
     widths += [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
     for axis, (low, high) in enumerate(widths):
         x = cut(b, x, axis, max(0, -low), kind.shape[axis] - max(0, -high))
-    low, high = ([max(0, width[side]) for width in widths] for side in (0, 1))
-    if not any(low + high):
+    before, after = ([max(0, width[side]) for width in widths] for side in (0, 1))
+    if not any(before + after):
         return x
     number = float(value) if kind.is_float else int(value)
-    return b.emit("pad", x, low=low, high=high, value=number)
+    return b.emit("pad", x, low=before, high=after, value=number)
 
 
 @rule("aten.slice_scatter.default")
@@ -214,9 +216,9 @@ def _flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
     "aten.empty_like.default",
     "aten.new_empty.default",
 )
-def _full(b: Builder, *args: object, dtype: object = None) -> Value:
+def _full(b: Builder, *args: Any, dtype: object = None) -> Value:
     """Memory that torch leaves unset is zero here, so that runs repeat."""
-    name = b.node.target._opname
+    name = b.opname
     if "full" in name:
         value = args[2] if name == "new_full" else args[1]
     else:
