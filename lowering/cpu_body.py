@@ -19,6 +19,7 @@ from .region import Stage
 
 _FLAGS = "fastmath<reassoc,contract,nsz,arcp>"
 _FOLDS = {"arith.addf", "arith.mulf", "arith.maximumf", "arith.minimumf"}
+_ROUNDING = {"arith.addf", "arith.mulf"}
 _PASS_BITS = ("arith.select", "arith.bitcast")
 _INTRINSICS = {
     "math.sqrt": "sqrt",
@@ -110,12 +111,13 @@ def neutral(code: Code, stage: Stage) -> str:
 def fold(code: Code, stage: Stage, total: str, value: str) -> str:
     """One step of a reduction; its order is free, so that it vectorizes."""
     dtype = stage.type.dtype
-    if dtype == "bf16":
-        raise EmitError(
-            f"a reduction in bf16 (layer {stage.layer or '?'}); reductions accumulate in f32"
-        )
+    wide = _wide(stage.combiner, dtype)
+    if wide != dtype and stage.combiner in _ROUNDING:
+        raise EmitError(f"a sum in {dtype} (layer {stage.layer or '?'}); sums accumulate in f32")
     flags = f" {_FLAGS}" if stage.combiner in _FOLDS else ""
-    return code.let(f"{stage.combiner} {total}, {value}{flags} : {dtype}")
+    operands = ", ".join(_convert_float(code, item, dtype, wide) for item in (total, value))
+    folded = code.let(f"{stage.combiner} {operands}{flags} : {kind_of(wide)}")
+    return _convert_float(code, folded, wide, dtype)
 
 
 class BodyWriter:

@@ -48,7 +48,8 @@ class Code:
 
     def constant(self, value: str, kind: str) -> str:
         """A constant spelled as MLIR spells it; equal ones share a name."""
-        expression = f"arith.constant {value} : {kind}"
+        # MLIR spells the type of a boolean by its value.
+        expression = f"arith.constant {value}" + ("" if kind == "i1" else f" : {kind}")
         if expression not in self._constants:
             self._constants[expression] = f"%c{len(self._constants)}"
         return self._constants[expression]

@@ -234,6 +234,24 @@ def test_integer_reductions(dtype, combiner):
     check(text)
 
 
+@pytest.mark.parametrize("combiner", ["maximumf", "minimumf"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_half_precision_extrema(dtype, combiner):
+    kind = tensor(3, dtype=dtype)
+    generics = [Generic("y", (("x", (0, 1)),), kind, same(dtype), f"arith.{combiner}")]
+    text = region_text("k", {"x": tensor(3, 70, dtype=dtype)}, generics, ["y"], (1, 1))
+    high = {"bf16": "7F80", "f16": "7C00"}[dtype]
+    low = {"bf16": "FF80", "f16": "FC00"}[dtype]
+    check(text.replace("0xFF800000", f"0x{low}").replace("0x7F800000", f"0x{high}"))
+
+
+@pytest.mark.parametrize("combiner", ["andi", "ori"])
+def test_reductions_of_booleans(combiner):
+    body = "%t = arith.constant true\n%r = arith.xori %x0, %t : i1"
+    generics = [Generic("y", (("x", (0, 1)),), tensor(9, dtype="i1"), body, f"arith.{combiner}")]
+    check(region_text("k", {"x": tensor(9, 3, dtype="i1")}, generics, ["y"], (1, 1)))
+
+
 ADAM = {
     "m": f"""%b = arith.constant 0.9 : f32
         %c = arith.constant 0.1 : f32
