@@ -6,7 +6,9 @@ ALIGNMENT = 64
 
 
 class Arena:
-    """Hands out byte ranges, each a multiple of 64; freed ranges are used again, the tightest first."""
+    """Hands out byte ranges, each a multiple of 64; freed ranges are used again, the tightest
+    first.
+    """
 
     def __init__(self) -> None:
         self.size = 0

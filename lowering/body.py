@@ -36,7 +36,9 @@ class ScalarOp:
 
 
 class Body:
-    """Scalar code under construction; values are numbers, several in a row for an op of several results."""
+    """Scalar code under construction; values are numbers, several in a row for an op of several
+    results.
+    """
 
     def __init__(self) -> None:
         self.ops: list[ScalarOp] = []
@@ -122,7 +124,8 @@ class Body:
     ) -> int:
         """`other`'s value computed here, its dim i being this domain's `dims[i]`.
 
-        `read` makes the reads, with their dims already renamed; it defaults to reads of the same sources.
+        `read` makes the reads, with their dims already renamed; it defaults to reads of the same
+        sources.
         """
         read = read or self.read
         numbers: dict[int, int] = {}
@@ -141,7 +144,9 @@ class Body:
     def lines(
         self, values: list[int], names: dict[tuple[Any, Dims], str]
     ) -> tuple[list[str], list[str]]:
-        """MLIR text of the code that `values` need, and their names; `names` are those of the reads."""
+        """MLIR text of the code that `values` need, and their names; `names` are those of the
+        reads.
+        """
         shown: dict[int, str] = {}
         lines = []
         for position in self.live(values):

@@ -1,7 +1,8 @@
 """A module of stage "linalg" as a light graph: what fusion decides on, without touching MLIR.
 
-Values and nodes are numbers. A loop's domain leaves out extents of 1: element [i, 0] of a column and
-element [i] of a vector are the same to it, so reshapes that only add or drop such axes disappear.
+Values and nodes are numbers. A loop's domain leaves out extents of 1: element [i, 0] of a column
+and element [i] of a vector are the same to it, so reshapes that only add or drop such axes
+disappear.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Node:
     location: str
     layer: str
     loop: Loop | None = None
+
+    @property
+    def call(self) -> str:
+        """The name of a "call" without its dialect ("matmul"), "" for other nodes."""
+        return self.op.name.removeprefix("keras.") if self.op and self.kind == "call" else ""
 
 
 @dataclass(eq=False)
@@ -164,9 +170,8 @@ class _Reader:
             elif op.name.startswith("keras.") or op.name == "func.call":
                 self._add(op, "call")
             elif op.name not in _SILENT:
-                raise RegionError(
-                    f"{op.name} cannot stand in a module of stage linalg (layer {layer_of(op) or '?'})"
-                )
+                where = layer_of(op) or "?"
+                raise RegionError(f"{op.name} cannot stand in stage linalg (layer {where})")
         graph.donated = frozenset(
             graph.results[k] for k in donated_results(graph.function).values()
         )

@@ -1,7 +1,8 @@
 """Which loops become one kernel: groups of nodes that share a domain, merged while no cycle arises.
 
-A group runs over kept extents P and folded extents R. `places` says for each loop which of the group's
-dims its own dims are. A merge that is refused says why in words that a person reads in a report.
+A group runs over kept extents P and folded extents R. `places` says for each loop which of the
+group's dims its own dims are. A merge that is refused says why in words that a person reads in a
+report.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 @dataclass(eq=False)
 class Group:
-    """Nodes of one kernel, in program order; `template` is the call whose epilogue the loops are."""
+    """Nodes of one kernel, in program order; `template` is the call whose epilogue the loops
+    are.
+    """
 
     nodes: list[int]
     mask: int
@@ -44,7 +47,9 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """max_row: elements of a row that may stay in fast memory between a reduction and what reads its row."""
+    """max_row: elements of a row that may stay in fast memory between a reduction and what reads
+    its row.
+    """
 
     max_row: int
     epilogues: bool
@@ -73,16 +78,18 @@ class Grouping:
                     loop.extents[loop.parallel :],
                 )
                 group.places = {number: tuple(range(len(loop.extents)))}
-            elif node.op.name.removeprefix("keras.") in EPILOGUES and limits.epilogues:
+            elif node.call in EPILOGUES and limits.epilogues:
                 group.template = number
             self.of.append(group)
 
     def groups(self) -> list[Group]:
         """The groups in order of their first node."""
-        return list(dict.fromkeys(self.of))
+        return [group for group in dict.fromkeys(self.of) if group.nodes]
 
     def try_merge(self, first: Group, second: Group) -> str:
-        """Merges the two (nodes of `first` feed or stand beside those of `second`); "" or why not."""
+        """Merges the two (nodes of `first` feed or stand beside those of `second`); "" or why
+        not.
+        """
         try:
             merged = self._merged(first, second)
         except Refusal as refusal:
@@ -107,10 +114,7 @@ class Grouping:
     def _merged(self, a: Group, b: Group) -> Group:
         if a.is_update != b.is_update:
             raise Refusal(KEPT_APART)
-        if a.template is not None:
-            shape = self._epilogue(a, b)
-        else:
-            shape = self._region(a, b)
+        shape = self._region(a, b) if a.template is None else self._epilogue(a, b)
         if self._makes_cycle(a, b) or self._makes_cycle(b, a):
             raise Refusal("would make a cycle")
         parallel, reduction, places = shape
@@ -148,8 +152,6 @@ class Grouping:
             for value in self.graph.nodes[number].outputs
         )
 
-    # What a merged region looks like -----------------------------------------------------------------
-
     def _region(self, a: Group, b: Group) -> tuple[tuple[int, ...], tuple[int, ...], Places]:
         if not (a.is_loop and b.is_loop) or b.template is not None:
             raise Refusal("different kinds of kernel")
@@ -183,9 +185,7 @@ class Grouping:
         for reader, maker in ((fixed, other), (other, fixed)):
             for mine, theirs in self._pairs(reader, maker):
                 pairs = zip(mine, theirs, strict=True)
-                order.update(
-                    {m: t for m, t in pairs} if reader is other else {t: m for m, t in pairs}
-                )
+                order.update(dict(pairs) if reader is other else {t: m for m, t in pairs})
         free = [dim for dim in range(len(fixed.domain)) if dim not in order.values()]
         for dim, extent in enumerate(other.parallel):
             if dim not in order and free:
@@ -199,7 +199,9 @@ class Grouping:
     def _pairs(
         self, reader: Group, maker: Group
     ) -> Iterable[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """For each read between the groups, the dims it is read at and made at, each in its own group."""
+        """For each read between the groups, the dims it is read at and made at, each in its own
+        group.
+        """
         for number in reader.nodes:
             loop = self.graph.nodes[number].loop
             for source, dims in loop.reads() if loop else []:
@@ -276,7 +278,8 @@ def _shown(extents: tuple[int, ...]) -> str:
 
 
 def update_values(graph: Graph) -> frozenset[int]:
-    """Values of loops that only lead to new values of donated arguments, each of one parameter's shape.
+    """Values of loops that only lead to new values of donated arguments, each of one parameter's
+    shape.
 
     Where the optimizer's layer is named, only its loops count. One such chain alone is no group of
     updates, and then nothing is kept apart.
@@ -312,7 +315,9 @@ def _is_optimizer(graph: Graph, value: int) -> bool:
 
 
 def group_all(grouping: Grouping) -> None:
-    """Merges until nothing more fits: sibling reductions, then producers with readers, then siblings."""
+    """Merges until nothing more fits: sibling reductions, then producers with readers, then
+    siblings.
+    """
     _merge_siblings(grouping, reductions=True)
     changed = True
     while changed:

@@ -1,8 +1,9 @@
 """Which producers are computed again where they are read, instead of being stored once.
 
-Movement (broadcast, transpose, casts), values made of nothing (random numbers, counters, constants) and
-cheap arithmetic on scalars always are, so masks never reach memory. Cheap arithmetic on arguments is
-where it would be read through a broadcast or a permutation, which no region can do with a stored value.
+Movement (broadcast, transpose, casts), values made of nothing (random numbers, counters,
+constants) and cheap arithmetic on scalars always are, so masks never reach memory. Cheap
+arithmetic on arguments is where it would be read through a broadcast or a permutation, which no
+region can do with a stored value.
 """
 
 from __future__ import annotations
@@ -46,16 +47,20 @@ def cost(loop: Loop) -> int | None:
 def inline_producers(graph: Graph, updates: frozenset[int]) -> None:
     """Rewrites loops so that recomputed producers stand in their readers' bodies.
 
-    Loops in `updates` (by result value) take scalars only: anything else would make them differ from
-    one another.
+    Loops in `updates` (by result value) take scalars only: anything else would make them differ
+    from one another.
     """
+    users = graph.users()
+    once = frozenset(value for value, readers in enumerate(users) if len(readers) == 1) - frozenset(
+        graph.results
+    )
     for node in graph.nodes:
         if node.loop:
-            _expand(graph, node, updates)
+            _expand(graph, node, updates, once)
             graph.refresh(node)
 
 
-def _expand(graph: Graph, node: Node, updates: frozenset[int]) -> None:
+def _expand(graph: Graph, node: Node, updates: frozenset[int], once: frozenset[int]) -> None:
     loop = node.loop
     assert loop is not None
     body = Body()
@@ -64,7 +69,10 @@ def _expand(graph: Graph, node: Node, updates: frozenset[int]) -> None:
     def read(source: int, dims: Dims, dtype: str) -> int:
         source, dims = through_unit_views(graph, source, dims)
         producer = graph.loop_of(source)
-        if producer and _recomputes(graph, producer, loop, dims, is_update):
+        if producer and (
+            _recomputes(graph, producer, loop, dims, is_update)
+            or (source in once and not is_update and _permutes(producer, loop, dims))
+        ):
             axes = squeezed_dims(graph.types[source].shape)
             local = tuple(dim for dim, axis in zip(dims, axes, strict=True) if axis is not None)
             return body.inline(producer.body, producer.value, local)
@@ -74,6 +82,17 @@ def _expand(graph: Graph, node: Node, updates: frozenset[int]) -> None:
     loop.body = body
 
 
+def _permutes(producer: Loop, consumer: Loop, dims: Dims) -> bool:
+    """Whether the consumer moves every element once: then its producer is computed as it moves."""
+    kept = [dim for dim in dims if dim is not None]
+    return (
+        not producer.combiner
+        and not consumer.combiner
+        and kept != sorted(kept)
+        and sorted(kept) == list(range(len(consumer.extents)))
+    )
+
+
 def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_update: bool) -> bool:
     if producer.combiner:
         return False
@@ -81,7 +100,7 @@ def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_upd
     wide = [source for source, inner in producer.reads() if any(dim is not None for dim in inner)]
     scalar = not producer.extents
     if scalar and not consumer.extents:
-        return False  # scalars that depend on each other become one kernel, where nothing is read twice
+        return False  # scalars become one kernel, which computes nothing twice
     if is_update:
         return scalar and price is not None and price <= CHEAP_OPS
     if not wide:
@@ -96,10 +115,11 @@ def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_upd
 
 
 def _reads_no_more(graph: Graph, producer: Loop, dims: Dims) -> bool:
-    """Whether a reduction that computes the producer itself loads no more memory than its value would be.
+    """Whether a reduction that computes the producer itself loads no more memory than its value
+    would be.
 
-    So for the difference from a mean: it is read in another order than it is made, but so is the tensor
-    that the mean is taken of, which is in memory anyway.
+    So for the difference from a mean: it is read in another order than it is made, but so is the
+    tensor that the mean is taken of, which is in memory anyway.
     """
     full = [source for source, inner in producer.reads() if _covers(inner, producer)]
     if None in dims or len(set(dims)) != len(producer.extents) or len(full) != 1:

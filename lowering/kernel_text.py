@@ -1,4 +1,6 @@
-"""Writes one group of nodes as a kernel function: the fewest stages that the region contract allows."""
+"""Writes one group of nodes as a kernel function: the fewest stages that the region contract
+allows.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +72,9 @@ class _KernelWriter:
         return Kernel(name, text, tuple(self.arguments), tuple(self.results), types, self.group)
 
     def _order(self) -> list[int]:
-        """The template first; new values of donated arguments last, so that they can take the place of
-        the old ones that other stages read."""
+        """The template first; new values of donated arguments last, so that they can take the
+        place of the old ones that other stages read.
+        """
         graph = self.graph
 
         def rank(number: int) -> tuple[bool, bool, int]:
@@ -93,7 +96,7 @@ class _KernelWriter:
     def _attributes(self, reasons: list[str]) -> list[str]:
         nodes = [self.graph.nodes[number] for number in self.group.nodes]
         layers = list(dict.fromkeys(node.layer for node in nodes if node.layer))
-        calls = [node.op.name.removeprefix("keras.") for node in nodes if node.loop is None]
+        calls = [node.call for node in nodes if node.loop is None]
         attributes = [
             f'keras.kernel = "{calls[0] if calls else "loop"}"',
             f"keras.layers = {string_list(layers)}",
@@ -101,7 +104,9 @@ class _KernelWriter:
         return [*attributes, f"keras.reason = {string_list(reasons)}"] if reasons else attributes
 
     def _roots(self) -> set[int]:
-        """Loops that are stages of their own; the others stand in the body of the one stage that reads them."""
+        """Loops that are stages of their own; the others stand in the body of the one stage that
+        reads them.
+        """
         roots: set[int] = set()
         stages: dict[int, set[int]] = {}
         for number in reversed(self.group.nodes):

@@ -60,8 +60,8 @@ def lower(
 ) -> ir.Module:
     """The module lowered from whatever stage it is in to stage `upto`.
 
-    `on_stage(module)` is called with the module as given and after every pass: verifying, dumping and
-    timing hang there.
+    `on_stage(module)` is called with the module as given and after every pass: verifying, dumping
+    and timing hang there.
 
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
@@ -78,7 +78,9 @@ def lower(
 
 
 def _steps(passes: Sequence[Pass], start: str, end: str) -> list[Pass]:
-    """The passes between two stages; those that stay within a stage run on it wherever it is met."""
+    """The passes between two stages; those that stay within a stage run on it wherever it is
+    met.
+    """
     first, last = STAGES.index(start), STAGES.index(end)
     return [
         step

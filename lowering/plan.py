@@ -31,7 +31,9 @@ class Ref:
 
 @dataclass(frozen=True)
 class PlanArg:
-    """An argument of the step; `donated` is the result that it holds afterwards, None if it stays."""
+    """An argument of the step; `donated` is the result that it holds afterwards, None if it
+    stays.
+    """
 
     name: str
     type: TensorType
@@ -66,7 +68,8 @@ class Plan:
         outputs: the types of the results that are no argument's new value, in order.
         arena_bytes: memory for temporaries; offsets in it are multiples of 64.
         steps: in order of execution.
-        kernels: the function of every kernel that is called (regions stage), and of every extern its
+        kernels: the function of every kernel that is called (regions stage), and of every extern
+        its
             declaration, which carries `keras.extern`.
     """
 

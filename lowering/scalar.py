@@ -1,8 +1,9 @@
 """What each pointwise op of the `keras` dialect computes on scalars, as arith and math ops.
 
-Each rule takes a Body, the operands' numbers and their element type, and returns the result's number.
-Half floats are computed in float32. Floats carry reassoc, contract, nsz and arcp, never nnan or ninf:
-NaN and infinity flow as in torch.
+Each rule takes a Body, the operands' numbers and their element type, and returns the result's
+number. Half floats are computed in float32. Floats carry reassoc, contract, nsz and arcp, never
+nnan or
+ninf: NaN and infinity flow as in torch.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ def binary(body: Body, floating: str, integer: str, a: int, b: int) -> int:
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Registers the decorated function as the scalar meaning of `names`; a second one is refused."""
+    """Registers the decorated function as the scalar meaning of `names`; a second one is
+    refused.
+    """
 
     def register(function: Rule) -> Rule:
         for name in names:

@@ -1,4 +1,6 @@
-"""Writes linalg on tensors as MLIR text: the one spelling that all passes which build modules share."""
+"""Writes linalg on tensors as MLIR text: the one spelling that all passes which build modules
+share.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Writer:
         attributes: str,
         location: str,
     ) -> list[str]:
-        """An op in generic form, with `attributes` as the text of its dictionary; returns its results' names."""
+        """An op in generic form, with `attributes` as the text of its dictionary; returns its
+        results' names.
+        """
         names = [self.fresh() for _ in results]
         bound = f"{', '.join(names)} = " if names else ""
         kinds = ", ".join(str(kind) for _, kind in operands)
@@ -55,7 +59,8 @@ class Writer:
         constant, result, empty = self.fresh(), self.fresh(), self.empty(kind)
         self.line(f"{constant} = arith.constant {value}")
         self.line(
-            f"{result} = linalg.fill ins({constant} : {kind.dtype}) outs({empty} : {kind}) -> {kind}"
+            f"{result} = linalg.fill ins({constant} : {kind.dtype}) "
+            f"outs({empty} : {kind}) -> {kind}"
         )
         return result
 
@@ -71,9 +76,11 @@ class Writer:
         location: str = "",
         op: str = "",
     ) -> str:
-        """One linalg.generic over `extents` computing `value`, folded by `combiner` over the last dims.
+        """One linalg.generic over `extents` computing `value`, folded by `combiner` over the last
+        dims.
 
-        `named` gives the SSA name and type of a source that the body reads; `op` names the keras op.
+        `named` gives the SSA name and type of a source that the body reads; `op` names the keras
+        op.
         """
         reads = body.reads(value)
         sources = [named(source) for source, _ in reads]
@@ -89,7 +96,8 @@ class Writer:
         name = self.fresh()
         iterators = ", ".join(f'"{kind}"' for kind in kinds)
         self.line(
-            f"{name} = linalg.generic {{indexing_maps = [{', '.join(maps)}], iterator_types = [{iterators}]}}"
+            f"{name} = linalg.generic {{indexing_maps = [{', '.join(maps)}], "
+            + f"iterator_types = [{iterators}]}}"
             + (f" ins({inputs} : {input_types})" if sources else "")
             + f" outs({start} : {result})"
             + (f' attrs = {{keras.op = "{op}"}}' if op else "")
@@ -167,12 +175,13 @@ def argument_text(function: ir.OpView) -> list[str]:
 def reshape(
     writer: Writer, source: Named, shape: tuple[int, ...], location: str, space: str = "tensor"
 ) -> str:
-    """`source` with another shape, as collapse_shape and expand_shape through their common refinement.
+    """`source` with another shape, as collapse_shape and expand_shape through their common
+    refinement.
 
     `space` is the dialect: "tensor" or "memref".
     """
     name, kind = source
-    middle, collapse, expand = _refinement(kind.shape, shape)
+    middle, collapse, expand = refinement(kind.shape, shape)
     narrow, wide = kind.with_shape(middle), kind.with_shape(shape)
     spelled = [str(k).replace("tensor", space, 1) for k in (kind, narrow, wide)]
     if narrow != kind:
@@ -185,8 +194,8 @@ def reshape(
     if wide != narrow:
         expanded = writer.fresh()
         writer.line(
-            f"{expanded} = {space}.expand_shape {name} {_groups(expand)} output_shape {list(shape)} "
-            f": {spelled[1]} into {spelled[2]} {location}"
+            f"{expanded} = {space}.expand_shape {name} {_groups(expand)} "
+            f"output_shape {list(shape)} : {spelled[1]} into {spelled[2]} {location}"
         )
         name = expanded
     return name
@@ -203,10 +212,12 @@ def _groups(groups: list[list[int]]) -> str:
     return "[" + ", ".join(str(group) for group in groups) + "]"
 
 
-def _refinement(
+def refinement(
     source: tuple[int, ...], target: tuple[int, ...]
 ) -> tuple[tuple[int, ...], list[list[int]], list[list[int]]]:
-    """The finest shape that both are expansions of, and the axes of each behind each of its axes."""
+    """The finest shape that both are expansions of, and the axes of each behind each of its
+    axes.
+    """
     count = 1
     for extent in source:
         count *= extent

@@ -1,4 +1,5 @@
 """Every pass: its golden file, an input that it refuses, and equal values before and after it."""
+# ruff: noqa: E501 (MLIR text)
 
 import pytest
 import torch
@@ -68,8 +69,8 @@ def test_pass_refuses_another_stage(name):
 
 
 def test_lower_to_linalg_refuses_to_decompose_what_has_no_decomposition():
+    source = golden_input("lower-to-linalg")
     with pytest.raises(LoweringError, match="no decomposition"):
-        source = golden_input("lower-to-linalg")
         LowerToLinalg(decompose=frozenset({"matmul"})).run(parse(source))
 
 
@@ -207,19 +208,34 @@ def test_random_masks_never_reach_memory():
 
 def test_unfused_edges_carry_a_reason():
     module = main_text(
-        "%x: tensor<4x6xf32>",
+        "%x: tensor<4x6xf32>, %b: tensor<8xf32>",
         """-> tensor<3x8xf32> {
         %0 = "keras.exp"(%x) : (tensor<4x6xf32>) -> tensor<4x6xf32>
         %1 = "keras.sum"(%0) {axes = array<i64: 1>} : (tensor<4x6xf32>) -> tensor<4xf32>
         %2 = "keras.reshape"(%1) {shape = array<i64: 4, 1>} : (tensor<4xf32>) -> tensor<4x1xf32>
         %3 = "keras.div"(%0, %2) : (tensor<4x6xf32>, tensor<4x1xf32>) -> tensor<4x6xf32>
         %4 = "keras.reshape"(%3) {shape = array<i64: 3, 8>} : (tensor<4x6xf32>) -> tensor<3x8xf32>
-        %5 = "keras.tanh"(%4) : (tensor<3x8xf32>) -> tensor<3x8xf32>
+        %5 = "keras.add"(%4, %b) : (tensor<3x8xf32>, tensor<8xf32>) -> tensor<3x8xf32>
         return %5 : tensor<3x8xf32> }""",
     )
     regions = lower(module, "regions")
     last = [f for f in functions(regions).values() if kernel_kind(f)][-1]
     assert "reshape between" in str(last.operation.attributes["keras.reason"])
+
+
+def test_a_reshape_between_a_product_and_its_bias_does_not_keep_them_apart():
+    module = main_text(
+        "%x: tensor<6x4xf32>, %w: tensor<4x2xf32>, %b: tensor<2xf32>",
+        """-> tensor<2x3x2xf32> {
+        %0 = "keras.matmul"(%x, %w) {transpose_a = false, transpose_b = false}
+            : (tensor<6x4xf32>, tensor<4x2xf32>) -> tensor<6x2xf32>
+        %1 = "keras.reshape"(%0) {shape = array<i64: 2, 3, 2>} : (tensor<6x2xf32>) -> tensor<2x3x2xf32>
+        %2 = "keras.add"(%1, %b) : (tensor<2x3x2xf32>, tensor<2xf32>) -> tensor<2x3x2xf32>
+        %3 = "keras.tanh"(%2) : (tensor<2x3x2xf32>) -> tensor<2x3x2xf32>
+        return %3 : tensor<2x3x2xf32> }""",
+    )
+    assert list(kernels(module).values()) == ["matmul"]
+    assert list(kernels(module, epilogues=False).values()) == ["matmul", "loop"]
 
 
 def test_grouping_leaves_dependent_kernels_apart():

@@ -19,7 +19,8 @@ class PassError(LoweringError):
 class Pass:
     """A rewrite of a module of stage `takes` into a new module of stage `gives`.
 
-    A pass never changes the module that it is given. `str(pass)` is its textual spelling with options.
+    A pass never changes the module that it is given. `str(pass)` is its textual spelling with
+    options.
     """
 
     name: ClassVar[str]

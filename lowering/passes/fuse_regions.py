@@ -1,8 +1,9 @@
 """fuse-regions: `linalg.generic`s become kernel functions; `@main` only calls them and reshapes.
 
-Producers that are cheaper to compute again than to store are inlined; then loops that share a domain are
-merged (grouping.py) and each group is written with the fewest stages (kernel_text.py). Every edge between
-two kernels that did not become one carries its reason as `keras.reason` on the reader.
+Producers that are cheaper to compute again than to store are inlined; then loops that share a
+domain are merged (grouping.py) and each group is written with the fewest stages (kernel_text.py).
+Every edge between two kernels that did not become one carries its reason as `keras.reason` on the
+reader.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..inline import inline_producers
 from ..kernel_text import Kernel, write_kernel
 from ..mlir import functions, parse
 from ..order import ordered
+from ..rematerialize import rematerialize
 from ..sink import sink_reshapes
 from ..write import Named, Writer, argument_text, attribute_text, op_text, reshape
 from .base import Pass, PassError
@@ -48,12 +50,15 @@ class FuseRegions(Pass):
         except RegionError as error:
             raise PassError(f"{self.name}: {error}") from None
         graph.drop_dead()
-        sink_reshapes(graph)
         updates = update_values(graph)
+        if self.epilogues:
+            # Measured on a transformer block: without epilogues this made more kernels, not fewer.
+            sink_reshapes(graph, updates)
         inline_producers(graph, updates)
         graph.drop_dead()
         grouping = Grouping(graph, updates, Limits(self.max_row, self.epilogues))
         group_all(grouping)
+        rematerialize(grouping)
         order = _ordered(grouping)
         names = _names(graph, order)
         reasons = _Reasons(grouping, names)
@@ -87,13 +92,9 @@ def _names(graph: Graph, order: list[Group]) -> dict[int, str]:
     names: dict[int, str] = {}
     for group in order:
         nodes = [graph.nodes[number] for number in group.nodes]
-        if nodes[0].kind in ("view", "reshape") or nodes[0].op.name == "func.call":
+        if nodes[0].kind in ("view", "reshape") or nodes[0].call == "func.call":
             continue
-        ops = list(
-            dict.fromkeys(
-                node.loop.op if node.loop else node.op.name.removeprefix("keras.") for node in nodes
-            )
-        )
+        ops = list(dict.fromkeys(node.loop.op if node.loop else node.call for node in nodes))
         telling = [op for op in ops if op not in _PLAIN] or ops[:1]
         layer = next((node.layer for node in reversed(nodes) if node.layer), "")
         tail = [part for part in layer.split("/") if part != "grad"][-1:]
@@ -109,7 +110,9 @@ class _Reasons:
         self.grouping, self.names = grouping, names
 
     def of(self, group: Group) -> list[str]:
-        """One sentence for each kernel or reshape that `group` reads from without being one with it."""
+        """One sentence for each kernel or reshape that `group` reads from without being one with
+        it.
+        """
         graph, found = self.grouping.graph, {}
         if not group.is_loop:
             return []

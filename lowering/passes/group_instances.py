@@ -78,7 +78,8 @@ def _items(main: ir.OpView) -> list[_Item]:
 
 
 def _key(function: ir.OpView) -> Key | None:
-    """The code of a purely parallel kernel with the shapes left out; None if it is none that can be grouped.
+    """The code of a purely parallel kernel with the shapes left out; None if it is none that can
+    be grouped.
 
     On a domain of one element every read is both of the element in its place and of a scalar: those
     reads get the kind "any".
@@ -104,7 +105,9 @@ def _key(function: ir.OpView) -> Key | None:
 
 
 def _kinds(region: Region) -> tuple[str, ...] | None:
-    """For each argument how it is read: "scalar", "element" or "any"; None if in another way or both."""
+    """For each argument how it is read: "scalar", "element" or "any"; None if in another way or
+    both.
+    """
     rank = len(region.parallel)
     single = all(extent == 1 for extent in region.parallel)
     kinds = ["any"] * len(region.arguments)
@@ -149,8 +152,9 @@ def _is_single(item: _Item) -> bool:
 
 
 def _join(items: list[_Item], group: _Group, number: int) -> bool:
-    """Adds a call to a group unless a path leads from one to the other; then all that depends on one
-    member depends on what any of them does."""
+    """Adds a call to a group unless a path leads from one to the other; then all that depends on
+    one member depends on what any of them does.
+    """
     mask = sum(1 << n for n in group.items)
     if items[number].above & mask or any(items[n].above >> number & 1 for n in group.items):
         return False
@@ -215,7 +219,9 @@ def _text(
 
 
 def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
-    """The ops of `@main`, those of a group together behind the last, each after what it depends on."""
+    """The ops of `@main`, those of a group together behind the last, each after what it depends
+    on.
+    """
     maker = {result: n for n, item in enumerate(items) for result in item.op.results}
     members = {n: grouped[n].items if n in grouped else [n] for n in range(len(items))}
 

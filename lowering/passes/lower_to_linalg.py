@@ -1,7 +1,8 @@
 """lower-to-linalg: pointwise, broadcast, reduction and random ops become `linalg.generic`.
 
-Ops with a kernel of their own stay `keras` ops, as do the few that neither linalg nor a view expresses
-(each of those becomes a kernel of its own). Splat constants go into the bodies that read them.
+Ops with a kernel of their own stay `keras` ops, as do the few that neither linalg nor a view
+expresses (each of those becomes a kernel of its own). Splat constants go into the bodies that read
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import ClassVar
 
 from mlir import ir
 
-from .. import linalg_rules
+from .. import linalg_random, linalg_rules  # noqa: F401  (linalg_random adds rules)
 from ..mlir import functions, parse
 from ..write import argument_text, attribute_text, op_text
 from .base import Pass

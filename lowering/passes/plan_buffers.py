@@ -1,8 +1,8 @@
 """plan-buffers: every value gets its memory, and `@main` becomes a list of launches over it.
 
-Values that die share one arena. A result is written where the caller wants it by the kernel that makes
-it, and the new value of a donated argument into the argument itself, when nothing reads the old value
-afterwards and the kernel reads each old element only to make the new one in its place.
+Values that die share one arena. A result is written where the caller wants it by the kernel that
+makes it, and the new value of a donated argument into the argument itself, when nothing reads the
+old value afterwards and the kernel reads each old element only to make the new one in its place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from .base import Pass, PassError
 
 @dataclass(frozen=True)
 class _Part:
-    """A contiguous piece of a root value (an argument's number or a call result's), from an element on."""
+    """A contiguous piece of a root value (an argument's number or a call result's), from an
+    element on.
+    """
 
     root: int
     start: int
@@ -135,7 +137,9 @@ def _sliced(op: ir.Operation, part: _Part) -> _Part:
 def _places(
     program: _Program, donated: dict[int, int], kernels: dict[str, ir.OpView]
 ) -> tuple[dict[int, _Place], Arena]:
-    """Where each root lives: results in their outputs or arguments where that is safe, others in the arena."""
+    """Where each root lives: results in their outputs or arguments where that is safe, others in
+    the arena.
+    """
     places = {i: _Place("argument", i) for i in range(program.arguments)}
     owner = {result: argument for argument, result in donated.items()}
     maker = {root: (i, step) for i, step in enumerate(program.steps) for root in step.results}
@@ -289,7 +293,9 @@ class _PlanWriter:
         self.writer.line(f"func.call @{step.kernel}({operands}) : ({kinds}) -> () {step.location}")
 
     def _declare(self, step: _Step, kinds: list[str]) -> None:
-        """A kernel is launched once, an extern perhaps often: then its operands' layouts must agree."""
+        """A kernel is launched once, an extern perhaps often: then its operands' layouts must
+        agree.
+        """
         kernel = self.kernels[step.kernel].operation
         extern = (
             f", keras.extern = {kernel.attributes['keras.extern']}"
@@ -332,8 +338,8 @@ class _PlanWriter:
         layout = f"memref<{str(kind)[7:-1]}, strided<{strides}, offset: {part.start}>>"
         name = self.writer.fresh()
         self.writer.line(
-            f"{name} = memref.reinterpret_cast {base} to offset: [{part.start}], sizes: {list(kind.shape)}, "
-            f"strides: {strides} : {_memref(declared)} to {layout}"
+            f"{name} = memref.reinterpret_cast {base} to offset: [{part.start}], "
+            f"sizes: {list(kind.shape)}, strides: {strides} : {_memref(declared)} to {layout}"
         )
         return name, layout
 
