@@ -323,7 +323,11 @@ def _library() -> ctypes.CDLL:
     import mlir._mlir_libs as libraries
 
     folder = Path(next(iter(libraries.__path__)))
-    c = ctypes.CDLL(str(folder / "libMLIRPythonCAPI.so"))
+    # Some builds add the version behind the suffix.
+    found = sorted(folder.glob("libMLIRPythonCAPI.so*"))
+    if not found:
+        raise EmitError(f"the MLIR bindings in {folder} have no libMLIRPythonCAPI.so")
+    c = ctypes.CDLL(str(found[0]))
     for name in _POINTER_RESULTS:
         getattr(c, name).restype = c_void_p
     for name in _POINTER_ARGUMENTS:
