@@ -238,6 +238,46 @@ def test_a_reshape_between_a_product_and_its_bias_does_not_keep_them_apart():
     assert list(kernels(module, epilogues=False).values()) == ["matmul", "loop"]
 
 
+STATE = '{keras.name = "%s", keras.donated = %d : i64}'
+PLANS = {
+    "states that swap": """%b, %a : tensor<3xf32>, tensor<3xf32>""",
+    "states that stay": """%a, %b : tensor<3xf32>, tensor<3xf32>""",
+    "an old value that is the other's new one": """%0, %a : tensor<3xf32>, tensor<3xf32>""",
+}
+
+
+@pytest.mark.parametrize("returned", PLANS.values(), ids=PLANS)
+def test_donated_states_end_as_they_should(returned):
+    module = main_text(
+        f"%a: tensor<3xf32> {STATE % ('a', 0)}, %b: tensor<3xf32> {STATE % ('b', 1)}",
+        f"""-> (tensor<3xf32>, tensor<3xf32>) {{
+        %0 = "keras.neg"(%a) : (tensor<3xf32>) -> tensor<3xf32>
+        return {returned} }}""",
+    )
+    inputs = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])]
+    for produced, wanted in zip(
+        interpret.run(lower(module), inputs), interpret.run(module, inputs), strict=True
+    ):
+        torch.testing.assert_close(produced, wanted, rtol=0, atol=0)
+
+
+def test_slices_of_one_piece_are_views_and_others_are_kernels():
+    module = main_text(
+        "%x: tensor<4x6xf32>",
+        """-> (tensor<2x6xf32>, tensor<4x3xf32>) {
+        %0 = "keras.slice"(%x) {starts = array<i64: 1, 0>, limits = array<i64: 3, 6>, strides = array<i64: 1, 1>}
+            : (tensor<4x6xf32>) -> tensor<2x6xf32>
+        %1 = "keras.relu"(%0) : (tensor<2x6xf32>) -> tensor<2x6xf32>
+        %2 = "keras.slice"(%x) {starts = array<i64: 0, 0>, limits = array<i64: 4, 6>, strides = array<i64: 1, 2>}
+            : (tensor<4x6xf32>) -> tensor<4x3xf32>
+        return %1, %2 : tensor<2x6xf32>, tensor<4x3xf32> }""",
+    )
+    assert sorted(kernels(module).values()) == ["loop", "slice"]
+    regions = lower(module, "regions")
+    x = torch.randn(4, 6)
+    assert torch.equal(interpret.run(regions, [x])[0], x[1:3].relu())
+
+
 def test_grouping_leaves_dependent_kernels_apart():
     source = golden_input("group-instances")
     grouped = GroupInstances().run(parse(source))

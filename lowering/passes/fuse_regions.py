@@ -97,9 +97,10 @@ def _names(graph: Graph, order: list[Group]) -> dict[int, str]:
         ops = list(dict.fromkeys(node.loop.op if node.loop else node.call for node in nodes))
         telling = [op for op in ops if op not in _PLAIN] or ops[:1]
         layer = next((node.layer for node in reversed(nodes) if node.layer), "")
-        tail = [part for part in layer.split("/") if part != "grad"][-1:]
+        tail = [part for part in layer.split("/") if part not in ("", "grad")][-1:]
         parts = [re.sub(r"\W", "_", part) for part in [*tail, *telling[:_NAME_PARTS]]]
-        names[id(group)] = "_".join([*parts, str(len(names))])
+        name = "_".join([*parts, str(len(names))])
+        names[id(group)] = name if name[0].isalpha() else f"k_{name}"
     return names
 
 
