@@ -35,10 +35,17 @@ from .targets.base import meaning_of
 
 @dataclass(frozen=True)
 class CompiledModule:
-    """A module made ready to run: `program(arguments) -> results`, and what became of each op."""
+    """A module made ready to run.
+
+    Attributes:
+        program: `program(arguments) -> results`, both flat lists.
+        report: what became of each op.
+        plan: the module of stage "plan" whose functions the program may still read, or None.
+    """
 
     program: Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
     report: Report
+    plan: ir.Module | None = None
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return self.program(arguments)
@@ -117,7 +124,7 @@ def compile_module(
     executors = {kernel: made.executor for kernel, made in finished.items()}
     report = describe(name, target.name, plan, finished)
     dump.text("report.json", report.json())
-    return CompiledModule(Program(plan, executors, device), report)
+    return CompiledModule(Program(plan, executors, device), report, planned)
 
 
 def _by_meaning(

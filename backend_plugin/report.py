@@ -126,7 +126,7 @@ def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row
         layers = (item.layer,) if item.layer else ()
         return Row(item.kernel, made.how, layers, (extern.target,), moved, made.fallback)
     layers = tuple(_strings(function, "keras.layers"))
-    reason = "; ".join(_strings(function, "keras.reason"))
+    reason = _grouped(_strings(function, "keras.reason"))
     return Row(item.kernel, made.how, layers, _ops(function), moved, made.fallback, reason)
 
 
@@ -139,6 +139,16 @@ def _strings(function: ir.OpView, name: str) -> list[str]:
         ir.StringAttr(item).value
         for item in (value if isinstance(value, ir.ArrayAttr) else [value])
     ]
+
+
+def _grouped(reasons: Sequence[str]) -> str:
+    """ "why: kernel, kernel" for each why; a pass writes "kernel: why; kernel: why"."""
+    groups: dict[str, list[str]] = {}
+    for reason in "; ".join(reasons).split("; "):
+        producer, _, why = reason.partition(": ")
+        groups.setdefault(why or producer, []).append(producer if why else "")
+    lines = (f"{why} ({', '.join(names)})" if any(names) else why for why, names in groups.items())
+    return "; ".join(lines)
 
 
 def _ops(function: ir.OpView) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import torch
@@ -118,7 +119,8 @@ def compare_targets(path: Path, seed: int, as_json: bool) -> int:
 def random_inputs(module: ir.Module, seed: int) -> list[torch.Tensor]:
     """Inputs for `@main`: normal floats, small non-negative integers, fair bools.
 
-    Floats whose name says velocity, variance, count or rate are squared: no step sees them negative.
+    Weights are scaled by their fan-in, as initializers do: logits in the hundreds would compare
+    cancellations. What is named velocity, variance, count or rate is squared, for none is negative.
     """
     generator = torch.Generator().manual_seed(seed)
     function = mlir.functions(module)["main"]
@@ -131,6 +133,8 @@ def random_inputs(module: ir.Module, seed: int) -> list[torch.Tensor]:
             value = torch.randn(kind.shape, generator=generator)
             if any(word in name for word in ("velocity", "variance", "count", "rate")):
                 value = value.square()
+            elif kind.rank > 1 and not name.startswith("data"):
+                value /= prod(kind.shape[:-1]) ** 0.5
             made.append(value.to(kind.torch_dtype))
         else:
             high = 2 if kind.dtype == "i1" else 8

@@ -15,6 +15,7 @@ from mlir import ir
 
 from keras_triton.lowering import dialect
 from keras_triton.lowering.extern import Extern, call_extern
+from keras_triton.lowering.mlir import TensorType
 
 from .runtime import TensorExecutor
 from .targets.base import Compiled
@@ -93,11 +94,14 @@ def compile_op(function: ir.OpView) -> Compiled | None:
     name, attributes = op.name.removeprefix("keras."), dialect.attributes_of(op)
     order = [list(block.arguments).index(operand) for operand in op.operands]
     returned = [list(op.results).index(value) for value in rest[0].operands]
-    if name in CALLS and returned == list(range(len(op.results))):
+    if name in CALLS:
         shown, call = CALLS[name]
+        types = [TensorType.of(result) for result in op.results]
 
         def run_call(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
-            call([reads[i] for i in order], writes, attributes)
+            kept = dict(zip(returned, writes, strict=True))
+            outs = [kept[i] if i in kept else _like(kind, reads) for i, kind in enumerate(types)]
+            call([reads[i] for i in order], outs, attributes)
 
         return Compiled(TensorExecutor(run_call), shown)
     reference = dialect.OPS[name].reference
@@ -120,3 +124,8 @@ def compile_extern(function: ir.OpView) -> Compiled:
             out.copy_(result)
 
     return Compiled(TensorExecutor(run), f"torch {extern.target}", extern.reason)
+
+
+def _like(kind: TensorType, reads: list[torch.Tensor]) -> torch.Tensor:
+    """Room for a result that nobody keeps."""
+    return torch.empty(kind.shape, dtype=kind.torch_dtype, device=reads[0].device)

@@ -55,7 +55,9 @@ class CpuTarget:
 
     def _vendor(self, function: ir.OpView) -> Compiled | Exception:
         kind = kernel_kind(function)
-        return vendor.compile_op(function) or EmitError(f"no call of torch computes {kind} and more")
+        return vendor.compile_op(function) or EmitError(
+            f"no call of torch computes {kind} and more"
+        )
 
 
 def _files(kernel: emit_llvm.NativeKernel) -> dict[str, str]:

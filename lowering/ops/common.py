@@ -51,14 +51,20 @@ def require_type(kind: TensorType, expected: TensorType, operand: str) -> None:
 def require_ints(attributes: Attributes, name: str, count: int, least: int = 0) -> tuple[int, ...]:
     """The attribute `name`: exactly `count` integers, none below `least`."""
     value = attributes[name]
-    if not isinstance(value, tuple | list) or len(value) != count or any(item < least for item in value):
+    if (
+        not isinstance(value, tuple | list)
+        or len(value) != count
+        or any(item < least for item in value)
+    ):
         raise DialectError(f"{name} must be {count} integers of at least {least}, not {value}")
     return tuple(value)
 
 
 def require_dtype(attributes: Attributes) -> str:
     if attributes["dtype"] not in TORCH_DTYPES:
-        raise DialectError(f"dtype must be one of {', '.join(TORCH_DTYPES)}, not {attributes['dtype']!r}")
+        raise DialectError(
+            f"dtype must be one of {', '.join(TORCH_DTYPES)}, not {attributes['dtype']!r}"
+        )
     return attributes["dtype"]
 
 

@@ -41,8 +41,12 @@ def _matmul(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     return [a @ b]
 
 
-define("matmul", "a b", _infer_matmul(2), attributes="transpose_a transpose_b", template=True)(_matmul)
-define("batch_matmul", "a b", _infer_matmul(3), attributes="transpose_a transpose_b", template=True)(_matmul)
+define("matmul", "a b", _infer_matmul(2), attributes="transpose_a transpose_b", template=True)(
+    _matmul
+)
+define(
+    "batch_matmul", "a b", _infer_matmul(3), attributes="transpose_a transpose_b", template=True
+)(_matmul)
 
 
 def _infer_attention(types: Types, attributes: Attributes) -> list[TensorType]:
@@ -60,7 +64,9 @@ def _infer_attention(types: Types, attributes: Attributes) -> list[TensorType]:
     return [q.with_shape((*q.shape[:3], v.shape[3])), TensorType(q.shape[:3], "f32")]
 
 
-def _scores(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, attributes: Attributes) -> torch.Tensor:
+def _scores(
+    q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, attributes: Attributes
+) -> torch.Tensor:
     scores = q @ k.mT * attributes["scale"] + bias
     if attributes["causal"]:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
@@ -68,9 +74,18 @@ def _scores(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, attributes: At
     return scores
 
 
-@define("attention", "q k v bias", _infer_attention, results="o lse", attributes="scale causal", template=True)
+@define(
+    "attention",
+    "q k v bias",
+    _infer_attention,
+    results="o lse",
+    attributes="scale causal",
+    template=True,
+)
 def _attention(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """o = softmax(q kᵀ scale + bias) v over [batch, heads, length, width]; lse is the rows' log-sum-exp."""
+    """o = softmax(q kᵀ scale + bias) v over [batch, heads, length, width]; lse is the rows' log-
+    sum-exp.
+    """
     q, k, v, bias = xs
     scores = _scores(q, k, bias, attributes)
     return [torch.softmax(scores, -1) @ v, torch.logsumexp(scores, -1)]

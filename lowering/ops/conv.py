@@ -56,7 +56,9 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, attributes: Attributes) -> torch
     return y.permute(0, 2, 3, 1)
 
 
-@define("conv2d", "x w", lambda types, a: [output_shape(*types, a)], attributes=WINDOW, template=True)
+@define(
+    "conv2d", "x w", lambda types, a: [output_shape(*types, a)], attributes=WINDOW, template=True
+)
 def _conv2d(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     return [_convolve(*xs, attributes)]
 
@@ -68,7 +70,9 @@ def _infer_input_grad(types: Types, attributes: Attributes) -> list[TensorType]:
     return [x]
 
 
-def _gradient(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, attributes: Attributes, of: int) -> torch.Tensor:
+def _gradient(
+    g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, attributes: Attributes, of: int
+) -> torch.Tensor:
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_(), w.detach().requires_grad_()]
         return torch.autograd.grad(_convolve(*leaves, attributes), leaves[of], g)[0]
@@ -87,7 +91,9 @@ def _infer_kernel_grad(types: Types, attributes: Attributes) -> list[TensorType]
     return [w]
 
 
-@define("conv2d_kernel_grad", "g x", _infer_kernel_grad, attributes=f"shape {WINDOW}", template=True)
+@define(
+    "conv2d_kernel_grad", "g x", _infer_kernel_grad, attributes=f"shape {WINDOW}", template=True
+)
 def _conv2d_kernel_grad(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     g, x = xs
     return [_gradient(g, x, torch.zeros(attributes["shape"], dtype=x.dtype), attributes, of=1)]

@@ -61,9 +61,18 @@ def _infer_layer_norm(types: Types, attributes: Attributes) -> list[TensorType]:
     return [x, _statistics(x), _statistics(x)]
 
 
-@define("layer_norm", "x weight bias", _infer_layer_norm, results="y mean rstd", attributes="epsilon", template=True)
+@define(
+    "layer_norm",
+    "x weight bias",
+    _infer_layer_norm,
+    results="y mean rstd",
+    attributes="epsilon",
+    template=True,
+)
 def _layer_norm(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """y = (x - mean) rstd weight + bias, rstd = (variance + epsilon)^-1/2, variance without correction."""
+    """y = (x - mean) rstd weight + bias, rstd = (variance + epsilon)^-1/2, variance without
+    correction.
+    """
     x, weight, bias = xs
     compute = torch.promote_types(x.dtype, torch.float32)
     mean = x.to(compute).mean(-1)
@@ -83,7 +92,11 @@ def _infer_layer_norm_grad(types: Types, attributes: Attributes) -> list[TensorT
 
 
 @define(
-    "layer_norm_grad", "g x mean rstd weight", _infer_layer_norm_grad, results="dx dweight dbias", template=True
+    "layer_norm_grad",
+    "g x mean rstd weight",
+    _infer_layer_norm_grad,
+    results="dx dweight dbias",
+    template=True,
 )
 def _layer_norm_grad(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """dx = rstd (gw - mean(gw) - z mean(gw z)) with z = (x - mean) rstd and gw = g weight."""

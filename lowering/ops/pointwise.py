@@ -52,7 +52,12 @@ BINARY: dict[str, Callable] = {
     "minimum": torch.minimum,
     "remainder": torch.remainder,
 }
-FLOAT_BINARY: dict[str, Callable] = {"div": torch.div, "pow": torch.pow, "atan2": torch.atan2, "fmod": torch.fmod}
+FLOAT_BINARY: dict[str, Callable] = {
+    "div": torch.div,
+    "pow": torch.pow,
+    "atan2": torch.atan2,
+    "fmod": torch.fmod,
+}
 INT_BINARY: dict[str, Callable] = {
     "floor_divide": lambda a, b: torch.div(a, b, rounding_mode="floor"),
     "bitwise_and": torch.bitwise_and,
@@ -92,7 +97,9 @@ def _infer(kind: str, to_bool: bool) -> Callable:
     return infer
 
 
-def _define_table(table: dict[str, Callable], operands: str, kind: str, to_bool: bool = False) -> None:
+def _define_table(
+    table: dict[str, Callable], operands: str, kind: str, to_bool: bool = False
+) -> None:
     for name, meaning in table.items():
         define(name, operands, _infer(kind, to_bool))(lambda xs, attributes, f=meaning: [f(*xs)])
 

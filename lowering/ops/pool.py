@@ -25,7 +25,9 @@ def output_shape(x: TensorType, attributes: Attributes) -> TensorType:
     extents = []
     for i in range(2):
         if max(pads[2 * i : 2 * i + 2]) >= window[i]:
-            raise DialectError(f"pads {pads} leave a window of {window} with no element of the image")
+            raise DialectError(
+                f"pads {pads} leave a window of {window} with no element of the image"
+            )
         span = x.shape[1 + i] + pads[2 * i] + pads[2 * i + 1] - window[i]
         if span < 0:
             raise DialectError(f"the window {window} is larger than the padded image of {x}")
@@ -34,7 +36,9 @@ def output_shape(x: TensorType, attributes: Attributes) -> TensorType:
 
 
 def windows(x: torch.Tensor, attributes: Attributes, fill: float) -> torch.Tensor:
-    """The elements under each window: [N, OH, OW, C, KH * KW], `fill` where the window leaves the image."""
+    """The elements under each window: [N, OH, OW, C, KH * KW], `fill` where the window leaves the
+    image.
+    """
     top, bottom, left, right = attributes["pads"]
     padded = torch.nn.functional.pad(x, (0, 0, left, right, top, bottom), value=fill)
     (kh, kw), (sh, sw) = attributes["window"], attributes["strides"]
@@ -81,7 +85,13 @@ def _scatter_windows(values: torch.Tensor, attributes: Attributes) -> torch.Tens
         return torch.autograd.grad(windows(x, attributes, 0.0), x, values)[0]
 
 
-@define("avg_pool2d", "x", lambda types, a: [output_shape(types[0], a)], attributes=WINDOW, template=True)
+@define(
+    "avg_pool2d",
+    "x",
+    lambda types, a: [output_shape(types[0], a)],
+    attributes=WINDOW,
+    template=True,
+)
 def _avg_pool2d(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """The mean of the window's elements that lie in the image."""
     return [windows(xs[0], attributes, 0.0).sum(-1) / _counts(xs[0], attributes)]

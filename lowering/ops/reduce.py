@@ -40,7 +40,9 @@ def _infer(boolean: bool) -> Callable:
         if not axes:
             raise DialectError("axes must name at least one axis")
         if boolean != (types[0].dtype == "i1"):
-            raise DialectError(f"x must be {'bool (i1)' if boolean else 'a number'}, not {types[0].dtype}")
+            raise DialectError(
+                f"x must be {'bool (i1)' if boolean else 'a number'}, not {types[0].dtype}"
+            )
         return [types[0].with_shape([n for i, n in enumerate(types[0].shape) if i not in axes])]
 
     return infer
