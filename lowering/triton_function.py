@@ -145,7 +145,7 @@ class FunctionBuilder:
         cast = ".to(tl.int64)" if self.tiling.wide else ""
         self.line(f"r = {start}tl.arange(0, BLOCK_R)[None, :]{cast}", True)
         self.column_mask = ""
-        if extent % self.tiling.columns:
+        if extent % self.tiling.columns or not extent:
             self.column_mask = "column"
             self.line(f"column = r < {extent}", True)
 

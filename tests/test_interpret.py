@@ -8,7 +8,7 @@ import torch
 from keras_triton.lowering import mlir
 from keras_triton.lowering.errors import DialectError
 from keras_triton.lowering.interpret import run
-from keras_triton.lowering.interpret_body import BODY
+from keras_triton.lowering.interpret.body import BODY
 
 BITS = 32
 MASK = (1 << BITS) - 1

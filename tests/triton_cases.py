@@ -98,8 +98,10 @@ def module_text(
     types, returned = ", ".join(arguments.values()), ", ".join(results.values())
     names = ", ".join(f"%{arg}" for arg in arguments)
     call = f"func.call @{name}({names}) : ({types}) -> ({returned})"
-    taken = f"%k:{len(results)}" if len(results) > 1 else "%k"
-    gives = ", ".join(f"%k#{i}" for i in range(len(results))) if len(results) > 1 else "%k"
+    taken = f"%called:{len(results)}" if len(results) > 1 else "%called"
+    gives = (
+        ", ".join(f"%called#{i}" for i in range(len(results))) if len(results) > 1 else "%called"
+    )
     return (
         'module attributes {keras.stage = "regions"} {\n'
         f"func.func private @{name}({given}) -> ({returned}) "

@@ -15,15 +15,15 @@ from typing import ClassVar
 from mlir import ir
 
 from ..errors import RegionError
-from ..graph import Graph, Node, read_graph
-from ..grouping import Group, Grouping, Limits, edges, group_all, update_values
-from ..inline import inline_producers
-from ..kernel_text import Kernel, write_kernel
+from ..fusion.graph import Graph, Node, read_graph
+from ..fusion.grouping import Group, Grouping, Limits, edges, group_all, update_values
+from ..fusion.inline import inline_producers
+from ..fusion.kernel_text import Kernel, write_kernel
+from ..fusion.order import ordered
+from ..fusion.rematerialize import rematerialize
+from ..fusion.sink import sink_reshapes
+from ..linalg.write import Named, Writer, argument_text, attribute_text, op_text, reshape
 from ..mlir import functions, parse
-from ..order import ordered
-from ..rematerialize import rematerialize
-from ..sink import sink_reshapes
-from ..write import Named, Writer, argument_text, attribute_text, op_text, reshape
 from .base import Pass, PassError
 
 _PLAIN = ("cast", "broadcast_to", "broadcast_in_dim", "transpose", "full", "loop")

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from mlir import ir
 
-from ..body import read_block
 from ..errors import RegionError
+from ..fusion.order import ordered
+from ..linalg.body import read_block
+from ..linalg.write import Named, Writer, argument_text, attribute_text, op_text, string_list
 from ..mlir import TensorType, functions, parse
-from ..order import ordered
 from ..region import Region, kernel_kind, read_region
-from ..write import Named, Writer, argument_text, attribute_text, op_text, string_list
 from .base import Pass
 
 Key = tuple[Any, ...]

@@ -15,10 +15,10 @@ from typing import ClassVar
 from mlir import ir
 
 from ..arena import Arena
-from ..graph import donated_results
+from ..fusion.graph import donated_results
+from ..linalg.write import Writer, argument_text, op_text, reshape
 from ..mlir import TensorType, functions, parse
 from ..region import Region, kernel_kind, read_instances, read_region
-from ..write import Writer, argument_text, op_text, reshape
 from .base import Pass, PassError
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from mlir import ir
 
+from ..dialect import attributes_of
+from ..mlir import TensorType
+from ..ops.random import MULTIPLIERS, ROUNDS, WEYL
 from . import scalar
 from .body import Body
-from .dialect import attributes_of
-from .linalg_rules import Lowering, lowers
-from .mlir import TensorType
-from .ops.random import MULTIPLIERS, ROUNDS, WEYL
+from .rules import Lowering, lowers
 
 
 @lowers("random_bits")

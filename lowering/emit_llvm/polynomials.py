@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .cpu_text import Code
+from .text import Code
 
 _ROUND_F32 = 12582912.0  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits
 _ROUND_F64 = 6755399441055744.0  # 1.5 * 2^52

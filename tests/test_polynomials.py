@@ -5,7 +5,7 @@ import torch
 from test_emit_llvm import call, check, compiled, tensor
 from triton_cases import Generic, region_text
 
-from keras_triton.lowering import cpu_math
+from keras_triton.lowering.emit_llvm import polynomials
 
 BOUND = 3e-7
 HALF_DENORMAL = 2.0**-150
@@ -55,7 +55,7 @@ def assert_within_bound(got, exact):
     assert bool((error <= limit + 2 * HALF_DENORMAL).all())
 
 
-@pytest.mark.parametrize("name", sorted(cpu_math.INLINE - {"powf"}))
+@pytest.mark.parametrize("name", sorted(polynomials.INLINE - {"powf"}))
 def test_polynomials_over_all_floats(name):
     x = every_float()
     if name in ("sin", "cos"):

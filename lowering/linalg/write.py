@@ -9,8 +9,8 @@ from typing import Any
 
 from mlir import ir
 
+from ..mlir import BITS, TensorType
 from .body import Body, Dims, literal
-from .mlir import BITS, TensorType
 from .scalar import FAST, OVERFLOW
 
 Named = tuple[str, TensorType]

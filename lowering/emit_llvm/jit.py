@@ -20,8 +20,8 @@ import torch
 from mlir import ir
 from mlir.passmanager import PassManager
 
-from .errors import EmitError
-from .mlir import context
+from ..errors import EmitError
+from ..mlir import context
 
 CONVERSIONS = "builtin.module(convert-scf-to-cf,convert-arith-to-llvm,convert-cf-to-llvm)"
 # Unrolling and SLP cost compile time and gain nothing on these loops; the vectorizer interleaves by

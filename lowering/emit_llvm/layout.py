@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .mlir import TensorType
-from .region import Read, Region
+from ..mlir import TensorType
+from ..region import Read, Region
 
 
 @dataclass(frozen=True)

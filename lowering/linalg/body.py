@@ -12,7 +12,7 @@ from typing import Any
 
 from mlir import ir
 
-from .mlir import TORCH_DTYPES
+from ..mlir import TORCH_DTYPES
 
 Dims = tuple[int | None, ...]
 EXTENSION, TRUNCATION = "arith.extf", "arith.truncf"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from . import cpu_body
-from .cpu_columns import COLUMN_BLOCK, write_columns
-from .cpu_layout import Access, Layout
-from .cpu_scope import Frame, Phases, Scope
-from .region import Region
+from ..region import Region
+from . import body as cpu_body
+from .columns import COLUMN_BLOCK, write_columns
+from .layout import Access, Layout
+from .scope import Frame, Phases, Scope
 
 # Sums longer than these go through partial sums: it bounds the rounding error and costs under 1%.
 _FOLD_BLOCK = 4096

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import cpu_body
-from .cpu_layout import Access, Layout
-from .cpu_text import Code
-from .region import Region, Stage
+from ..region import Region, Stage
+from . import body as cpu_body
+from .layout import Access, Layout
+from .text import Code
 
 
 @dataclass

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import torch
 from mlir import ir
 
-from .errors import DialectError
-from .extern import Extern, call_extern
-from .interpret import call, check_inputs
-from .interpret_body import constant_tensor
-from .mlir import TensorType, functions, layer_of
+from ..errors import DialectError
+from ..extern import Extern, call_extern
+from ..mlir import TensorType, functions, layer_of
+from .body import constant_tensor
+from .functions import call, check_inputs
 
 Tensor = torch.Tensor
 # What memory nobody wrote holds: as float32 or float64 it is a NaN.

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 import torch
 from mlir import ir
 
-from . import dialect
-from .errors import DialectError
-from .extern import Extern, call_extern
-from .interpret_body import constant_tensor, scalar_dtype
-from .interpret_linalg import LINALG
-from .interpret_values import Environment, Number
-from .mlir import TensorType, functions, layer_of, stage_of
+from .. import dialect
+from ..errors import DialectError
+from ..extern import Extern, call_extern
+from ..mlir import TensorType, functions, layer_of, stage_of
+from .body import constant_tensor, scalar_dtype
+from .linalg import LINALG
+from .values import Environment, Number
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
         DialectError: inputs that are not the arguments' types, or an op without a meaning here.
     """
     if stage_of(module) == "plan":
-        from .interpret_plan import run_plan
+        from .plan import run_plan
 
         return run_plan(module, inputs, exact)
     known = functions(module)

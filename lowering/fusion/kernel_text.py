@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .body import Body, Dims
+from ..linalg.body import Body, Dims
+from ..linalg.write import Named, Writer, attribute_text, string_list
+from ..mlir import TensorType
 from .graph import Graph, Node
 from .grouping import Group, Grouping
 from .inline import cost
-from .mlir import TensorType
 from .order import ordered
-from .write import Named, Writer, attribute_text, string_list
 
 
 @dataclass(frozen=True)

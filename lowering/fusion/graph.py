@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from mlir import ir
 
-from .body import Body, Dims, read_block
-from .errors import RegionError
-from .mlir import TensorType, context, functions, layer_of
-from .region import COMBINERS, iterators, map_dims
-from .write import neutral
+from ..errors import RegionError
+from ..linalg.body import Body, Dims, read_block
+from ..linalg.write import neutral
+from ..mlir import TensorType, context, functions, layer_of
+from ..region import COMBINERS, iterators, map_dims
 
 RESHAPES = ("tensor.collapse_shape", "tensor.expand_shape")
 _SILENT = ("tensor.empty", "linalg.fill", "arith.constant", "func.return")

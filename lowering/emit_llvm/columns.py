@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from . import cpu_body
-from .cpu_scope import Frame, Phases, Scope
+from . import body as cpu_body
+from .scope import Frame, Phases, Scope
 
 # Columns whose accumulators stay in L1 beside the rows that stream by.
 COLUMN_BLOCK = 512

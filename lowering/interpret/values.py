@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from mlir import ir
 
-from .errors import DialectError
-from .mlir import FLOATS, TORCH_DTYPES
+from ..errors import DialectError
+from ..mlir import FLOATS, TORCH_DTYPES
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ region can do with a stored value.
 
 from __future__ import annotations
 
-from .body import Body, Dims
+from ..linalg.body import Body, Dims
 from .graph import Graph, Loop, Node, squeezed_dims
 
 CHEAP_OPS = 8

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from mlir import ir
 
-from .errors import DialectError
-from .interpret_values import Number
-from .mlir import BITS, TensorType, layer_of
+from ..errors import DialectError
+from ..mlir import BITS, TensorType, layer_of
+from .values import Number
 
 Tensor = torch.Tensor
 Tensors = Sequence[Tensor]

@@ -7,7 +7,7 @@ make it.
 
 from __future__ import annotations
 
-from .body import Body, Dims
+from ..linalg.body import Body, Dims
 from .graph import Graph, Loop, squeezed_dims
 from .grouping import Group, Grouping
 from .inline import cost

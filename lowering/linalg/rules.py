@@ -7,11 +7,11 @@ from typing import Any
 
 from mlir import ir
 
+from ..dialect import attributes_of
+from ..errors import DialectError
+from ..mlir import TensorType
 from . import scalar
 from .body import Body, Dims
-from .dialect import attributes_of
-from .errors import DialectError
-from .mlir import TensorType
 from .write import Named, Writer, attribute_text, reshape
 
 Rule = Callable[["Lowering", ir.Operation], None]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 from mlir import ir
 
-from . import cpu_math
-from .cpu_text import Code, float_bits
-from .errors import EmitError
-from .mlir import layer_of
-from .region import Stage
+from ..errors import EmitError
+from ..mlir import layer_of
+from ..region import Stage
+from . import polynomials
+from .text import Code, float_bits
 
 _FLAGS = "fastmath<reassoc,contract,nsz,arcp>"
 _FOLDS = {"arith.addf", "arith.mulf", "arith.maximumf", "arith.minimumf"}
@@ -55,7 +55,7 @@ _LIBM = {
         "atan2",
     ]
 } | {"math.powf": "pow"}
-_EXPENSIVE = {f"math.{name}" for name in cpu_math.INLINE} | set(_LIBM)
+_EXPENSIVE = {f"math.{name}" for name in polynomials.INLINE} | set(_LIBM)
 
 
 def kind_of(mlir_type: str) -> str:
@@ -203,9 +203,9 @@ class BodyWriter:
             return code.let(f"arith.cmpf uno, {operands[0]}, {operands[0]} : {kind}")
         if short == "absi":
             return code.let(f'"llvm.intr.abs"({arguments}) {{is_int_min_poison = false}} : {types}')
-        if kind == "f32" and short in cpu_math.INLINE:
-            symbol = cpu_math.symbol(short)
-            self.helpers[symbol] = cpu_math.definition(short)
+        if kind == "f32" and short in polynomials.INLINE:
+            symbol = polynomials.symbol(short)
+            self.helpers[symbol] = polynomials.definition(short)
         elif op.name in _LIBM:
             symbol = _LIBM[op.name] + ("f" if kind == "f32" else "")
             self.helpers[symbol] = f"llvm.func @{symbol}({', '.join(kinds)}) -> {kind}\n"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from mlir import ir
 
-from .errors import DialectError
-from .interpret_body import constant_tensor, evaluate_scalar
-from .interpret_values import Environment
-from .mlir import TensorType, layer_of
+from ..errors import DialectError
+from ..mlir import TensorType, layer_of
+from .body import constant_tensor, evaluate_scalar
+from .values import Environment
 
 Tensor = torch.Tensor
 Tensors = Sequence[Tensor]

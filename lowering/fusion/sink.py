@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .body import Body, Dims
+from ..linalg.body import Body, Dims
+from ..linalg.write import refinement
 from .graph import Graph, Loop, Node, squeezed, squeezed_dims
 from .grouping import EPILOGUES
-from .write import refinement
 
 
 def sink_reshapes(graph: Graph, keep: frozenset[int]) -> None:

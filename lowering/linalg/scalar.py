@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..errors import DialectError
+from ..mlir import BITS, FLOATS
 from .body import Body
-from .errors import DialectError
-from .mlir import BITS, FLOATS
 
 Rule = Callable[..., int]
 FAST = "fastmath = #arith.fastmath<reassoc,nsz,arcp,contract>"

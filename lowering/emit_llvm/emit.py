@@ -17,13 +17,14 @@ from pathlib import Path
 
 from mlir import ir
 
-from . import cpu_body, jit
-from .cpu_layout import Access, Dim, Layout, layout_of
-from .cpu_nest import nest_of, write_parallel
-from .cpu_scope import Frame, Phases
-from .cpu_text import HEADER, Code
-from .errors import EmitError
-from .region import Read, Region, kernel_kind, read_instances, read_region
+from ..errors import EmitError
+from ..region import Read, Region, kernel_kind, read_instances, read_region
+from . import body as cpu_body
+from . import jit
+from .layout import Access, Dim, Layout, layout_of
+from .nest import nest_of, write_parallel
+from .scope import Frame, Phases
+from .text import HEADER, Code
 
 # What a thread must have to do before another is woken: about 20 µs split in two.
 _THREAD_NS = 10_000.0
