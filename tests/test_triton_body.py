@@ -120,7 +120,8 @@ CONVERSIONS = {
                "%r = arith.select %x0, %c, %d : f16", "i1", "f16"),
     "double": ("%c = arith.constant 0.1 : f64\n%r = arith.mulf %x0, %c : f64", "f64", "f64"),
     "constant": ("%r = arith.constant 0.1 : f64", "f64", "f64"),
-    "infinite": ("%c = arith.constant 0xFF800000 : f32\n%r = arith.maximumf %x0, %c : f32", "f32", "f32"),
+    "infinite": ("%c = arith.constant 0xFF800000 : f32\n%r = arith.maximumf %x0, %c : f32",
+                 "f32", "f32"),
     "tenth": ("%c = arith.constant 4.0 : f32\n%r = arith.divf %x0, %c : f32", "f32", "f32"),
     "high": ("%c = arith.constant -766435501 : i32\n%l, %r = arith.mului_extended %x0, %c : i32",
              "i32", "i32"),
@@ -144,8 +145,13 @@ def test_conversions(tmp_path, case):
 def test_float_reductions_with_nan(tmp_path, combiner, block):
     x = torch.linspace(-2, 2, 5 * 19).reshape(5, 19)
     x[1, 4], x[2, 18], x[3, 0] = float("nan"), float("inf"), float("-inf")
-    y = Generic("y", (("x", (0, 1)),), "tensor<5xf32>",
-                "%z = arith.constant 1.0 : f32\n%r = arith.mulf %x0, %z : f32", f"arith.{combiner}")  # fmt: skip
+    y = Generic(
+        "y",
+        (("x", (0, 1)),),
+        "tensor<5xf32>",
+        "%z = arith.constant 1.0 : f32\n%r = arith.mulf %x0, %z : f32",
+        f"arith.{combiner}",
+    )
     text = region_text("rows", {"x": "tensor<5x19xf32>"}, [y], ["y"], (1, 1))
     config = {"block_p": 2, "block_r": block, "slices": 1, "num_warps": 4, "num_stages": 2}
     check(text, tmp_path, config, inputs=[x], elementwise=True)

@@ -80,8 +80,9 @@ def test_split_matmul(tmp_path):
 
 def test_batch_matmul_reads_a_value_a_batch(tmp_path):
     kind = "tensor<3x5x7xf32>"
-    scaled = Generic("out", (("op", (0, 1, 2)), ("scale", (0, None, None)), ("shift", (0, 1))), kind,
-                     "%s = arith.mulf %x0, %x1 : f32\n%r = arith.addf %s, %x2 : f32")  # fmt: skip
+    reads = (("op", (0, 1, 2)), ("scale", (0, None, None)), ("shift", (0, 1)))
+    body = "%s = arith.mulf %x0, %x1 : f32\n%r = arith.addf %s, %x2 : f32"
+    scaled = Generic("out", reads, kind, body)
     arguments = {
         "a": "tensor<3x5x9xf32>", "b": "tensor<3x9x7xf32>",
         "scale": "tensor<3x1x1xf32>", "shift": "tensor<3x5xf32>",
@@ -177,5 +178,5 @@ def test_what_no_template_does_is_named(tmp_path):
     kind = "tensor<8x8xf64>"
     text = template("matmul", {"a": kind, "b": kind}, ["a", "b"], [kind], NO_TRANSPOSE)
     _module, function = kernel_of(text)
-    with pytest.raises(EmitError, match="matmul.*model/matmul.*float64"):
+    with pytest.raises(EmitError, match=r"matmul.*model/matmul.*float64"):
         emit_triton.emit(function)

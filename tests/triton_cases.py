@@ -68,8 +68,9 @@ def generic_text(generic: Generic, types: dict[str, str], domain: tuple[int, int
             neutral = "true"
         elif element == "i1":
             neutral = "false"
+        typed = neutral if element == "i1" else f"{neutral} : {element}"
         fill = (
-            f"%{generic.out}_start = arith.constant {neutral}{'' if element == 'i1' else f' : {element}'}\n"
+            f"%{generic.out}_start = arith.constant {typed}\n"
             f"{out} = linalg.fill ins(%{generic.out}_start : {element}) "
             f"outs(%{generic.out}_empty : {generic.type}) -> {generic.type}\n"
         )
@@ -192,8 +193,9 @@ def multi_text(
     arguments, ops, results = {}, "", {}
     for i, extents in enumerate(shapes):
         rank = len(extents)
+        spelled = "".join(f"{extent}x" for extent in extents)
         mine = {
-            f"{arg}{i}": f"tensor<{'' if arg.isupper() else ''.join(f'{e}x' for e in extents)}{dtype}>"
+            f"{arg}{i}": f"tensor<{'' if arg.isupper() else spelled}{dtype}>"
             for arg, dtype in kinds.items()
         }
         arguments |= mine
@@ -202,7 +204,7 @@ def multi_text(
         types = dict(mine)
         for result, text in body.items():
             out = f"{result}{i}"
-            kind = f"tensor<{''.join(f'{e}x' for e in extents)}f32>"
+            kind = f"tensor<{spelled}f32>"
             ops += generic_text(Generic(out, reads, kind, text), types, (rank, 0))
             types[out] = results[out] = kind
     extra = f", keras.instances = {len(shapes)} : i64"
