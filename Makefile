@@ -1,4 +1,4 @@
-# The environment all targets run in; `make test VENV=path` takes another.
+# The environment all targets run in, with the versions that the project is tested with; `make test VENV=path` takes another.
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
@@ -10,7 +10,8 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml setup.py
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --editable '.[dev]'
+	$(PY) -m pip install --quiet --constraint .ci/constraints.txt torch
+	$(PY) -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
 	touch $@
 
 test: install
@@ -34,4 +35,4 @@ format: install
 	$(PY) -m ruff format .
 
 digits: install
-	KERAS_BACKEND=triton $(PY) examples/digits.py
+	KERAS_BACKEND=triton KERAS_TRITON_VERBOSE=2 $(PY) examples/digits.py

@@ -1,18 +1,20 @@
-"""Packaging: maps the repository's folders to packages and ships the startup hook.
+"""Packaging: finds the packages below the mapped folders and ships the startup hook.
 
-The folders carry the names of the compiler's parts (kernels, lowering, ...); installed, they are
-subpackages of keras_triton. Every folder with an ``__init__.py`` below them is packaged.
+The mapping of folders to packages stands in pyproject.toml; every folder with an ``__init__.py``
+below a mapped one is packaged.
 """
+
+import tomllib
+from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup  # isort: skip  (provides distutils)
 from distutils.command.install_data import install_data
 
+PROJECT = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text())
 FOLDERS = {
-    "keras_triton": "backend_plugin",
-    "keras_triton.kernels": "kernels",
-    "keras_triton.lowering": "lowering",
-    "keras_triton.autotune": "autotune",
-    "keras_triton.bench": "bench",
+    package: folder
+    for package, folder in PROJECT["tool"]["setuptools"]["package-dir"].items()
+    if package
 }
 
 
@@ -37,10 +39,6 @@ setup(
         for root, folder in FOLDERS.items()
         for package in (root, *(f"{root}.{name}" for name in find_packages(folder)))
     ],
-    package_dir={"": "backend_plugin/loader", **FOLDERS},
-    py_modules=["triton_keras_loader"],
-    package_data={"": ["py.typed", "**/*.json"]},
-    include_package_data=False,
     data_files=[("", ["backend_plugin/loader/keras_triton.pth"])],
     cmdclass={"install_data": InstallBesidePackages},
     distclass=DistributionWithData,

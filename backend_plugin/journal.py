@@ -26,8 +26,15 @@ def stats() -> list[Report]:
 
 
 def _print() -> None:
+    """Each step once: compiled for several shapes, it becomes the same launches most of the time."""
+    alike: dict[tuple, list[Report]] = {}
     for report in _reports:
+        launches = tuple((row.how, row.ops) for row in report.rows)
+        alike.setdefault((report.step, report.target, launches), []).append(report)
+    for first, *more in alike.values():
         if settings().verbose == 1:
-            print(f"keras-triton: {report.summary()}")
+            print(f"keras-triton: {first.summary()}")
         else:
-            report.print()
+            first.print()
+        if more:
+            print(f"keras-triton: the same launches for {len(more)} more signatures of {first.step}")
