@@ -9,9 +9,10 @@ of the pointers themselves, and the start of a block is a product with a known f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from .errors import EmitError
-from .region import Region
+from .region import Read, Region
 from .triton_function import FunctionBuilder, Tiling
 from .triton_index import Coordinate
 from .triton_source import Value
@@ -89,6 +90,13 @@ class InstanceBuilder(FunctionBuilder):
         return f"{head}{self.lines()}\n" + KERNEL.format(name=self.name, width=len(self.places))
 
 
+def _reads_elements(region: Region, read: Read) -> bool:
+    """Whether a read walks its argument in memory order; axes of extent 1 have no dim."""
+    dims = [dim for dim in read.dims if dim is not None]
+    whole = region.arguments[read.index].size == prod(region.parallel)
+    return whole and dims == list(range(len(region.parallel)))
+
+
 def _scalar_reads(instances: Sequence[Region]) -> set[int]:
     """The arguments of which each instance has one element for all of its domain.
 
@@ -106,7 +114,7 @@ def _scalar_reads(instances: Sequence[Region]) -> set[int]:
                     continue
                 if all(dim is None for dim in read.dims):
                     scalars.add(read.index)
-                elif read.dims == tuple(range(len(region.parallel))):
+                elif _reads_elements(region, read):
                     elements.add(read.index)
                 else:
                     raise EmitError(
