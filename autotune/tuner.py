@@ -14,7 +14,10 @@ from .protocol import Candidate, Config, Search, Trial
 from .search import Exhaustive, Random
 from .store import Store
 
-EFFORTS = {"quick": (Random(trials=12), 10.0), "full": (Exhaustive(), 600.0)}
+EFFORTS: dict[str, tuple[Search, float]] = {
+    "quick": (Random(trials=12), 10.0),
+    "full": (Exhaustive(), 600.0),
+}
 """Effort -> the search and the seconds it may take."""
 
 Progress = Callable[[Trial, Trial], None]

@@ -37,4 +37,6 @@ def _print() -> None:
         else:
             first.print()
         if more:
-            print(f"keras-triton: the same launches for {len(more)} more signatures of {first.step}")
+            print(
+                f"keras-triton: the same launches for {len(more)} more signatures of {first.step}"
+            )

@@ -110,24 +110,18 @@ def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled
 
 
 def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row:
+    layers = (item.layer,) if item.layer else ()
     if isinstance(item, Copy):
-        return Row(
-            "copy",
-            "torch copy",
-            (item.layer,) if item.layer else (),
-            ("copy",),
-            2 * item.source.type.nbytes,
-        )
+        return Row("copy", "torch copy", layers, ("copy",), 2 * item.source.type.nbytes)
     made = compiled[item.kernel]
     moved = sum(ref.type.nbytes for ref in item.operands)
     function = plan.kernels[item.kernel]
     extern = Extern.of(function)
     if extern is not None:
-        layers = (item.layer,) if item.layer else ()
         return Row(item.kernel, made.how, layers, (extern.target,), moved, made.fallback)
-    layers = tuple(_strings(function, "keras.layers"))
+    within = tuple(_strings(function, "keras.layers"))
     reason = _grouped(_strings(function, "keras.reason"))
-    return Row(item.kernel, made.how, layers, _ops(function), moved, made.fallback, reason)
+    return Row(item.kernel, made.how, within, _ops(function), moved, made.fallback, reason)
 
 
 def _strings(function: ir.OpView, name: str) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from mlir import ir
 
 from . import dialect
 from .mlir import TensorType
 
-Value = ir.Value
+Value: TypeAlias = ir.Value
 
 
 class OpBuilder:
@@ -38,7 +38,7 @@ class OpBuilder:
 
     def tensor(self, operand: Value | float, dtype: str) -> Value:
         """A tensor or Python number as a tensor of `dtype`."""
-        if isinstance(operand, Value):
+        if isinstance(operand, ir.Value):
             return self.cast(operand, dtype)
         return self.scalar(operand, dtype)
 
@@ -72,7 +72,7 @@ class Algebra:
         """The op `name`, with Python numbers allowed as operands."""
         return lambda *operands: self.builder.emit(
             name,
-            *(x if isinstance(x, Value) else self.scalar(x) for x in operands),
+            *(x if isinstance(x, ir.Value) else self.scalar(x) for x in operands),
         )
 
     def scalar(self, value: float) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from mlir import ir
@@ -17,7 +17,8 @@ from .errors import DialectError, ImportGraphError
 from .extern import ATTRIBUTE, DROPPED, Extern, encode_args, target_name
 from .mlir import DTYPE_NAMES, TensorType, context
 
-Results = Value | Sequence[Value | None]
+Results: TypeAlias = Value | Sequence[Value | None]
+Rule = TypeVar("Rule", bound=Callable[..., Results])
 LAYER = "keras_layer"
 
 
@@ -35,7 +36,7 @@ class NoRule(Exception):
 RULES: dict[str, Callable[..., Results]] = {}
 
 
-def rule(*targets: str) -> Callable[[Callable[..., Results]], Callable[..., Results]]:
+def rule(*targets: str) -> Callable[[Rule], Rule]:
     """Registers how ops such as "aten.add.Tensor" are written in the dialect.
 
     The rule gets a `Builder` and then the op's own arguments with MLIR values for tensors (layout,
@@ -43,7 +44,7 @@ def rule(*targets: str) -> Callable[[Callable[..., Results]], Callable[..., Resu
     or raises NoRule before it builds anything.
     """
 
-    def register(function: Callable[..., Results]) -> Callable[..., Results]:
+    def register(function: Rule) -> Rule:
         for target in targets:
             if target in RULES:
                 raise ImportGraphError(f"{target} has two import rules")
@@ -79,8 +80,8 @@ class Builder(OpBuilder):
 
     def common_dtype(self, *operands: Value | float) -> str:
         """The element type torch computes in when these meet."""
-        dtype = torch.result_type(*map(_stand_in, (operands * 2)[:2]))
-        return DTYPE_NAMES[dtype]
+        first, second = map(_stand_in, (operands * 2)[:2])
+        return DTYPE_NAMES[torch.result_type(first, second)]
 
 
 def location(layer: str) -> ir.Location:
@@ -90,7 +91,7 @@ def location(layer: str) -> ir.Location:
 
 def _stand_in(operand: Value | float) -> torch.Tensor | float:
     """torch's promotion looks at dtype and at whether there is an axis at all."""
-    if not isinstance(operand, Value):
+    if not isinstance(operand, ir.Value):
         return operand
     kind = TensorType.of(operand)
     return torch.empty((1,) if kind.rank else (), dtype=kind.torch_dtype, device="meta")
@@ -107,7 +108,15 @@ def _used(node: torch.fx.Node) -> set[int]:
     """Which of a node's results the graph reads."""
     if isinstance(node.meta.get("val"), torch.Tensor):
         return {0}
-    return {user.args[1] for user in node.users if user.target is operator.getitem}
+    return {_taken(user)[1] for user in node.users if user.target is operator.getitem}
+
+
+def _taken(getitem: torch.fx.Node) -> tuple[torch.fx.Node, int]:
+    """The node whose result a getitem takes, and the result's number."""
+    node, number = getitem.args
+    assert isinstance(node, torch.fx.Node)
+    assert isinstance(number, int)
+    return node, number
 
 
 def import_graph(
@@ -157,10 +166,10 @@ class _Importer:
             raise ImportGraphError(
                 f"the graph has {len(placeholders)} inputs, but {len(self.inputs)} are described"
             )
-        types = [self._types(node)[0].to_mlir() for node in placeholders]
+        types = [self._type(node).to_mlir() for node in placeholders]
         (output,) = (node for node in self.nodes if node.op == "output")
         returned = list(output.args[0])
-        result_types = [self._types(node)[0].to_mlir() for node in returned]
+        result_types = [self._type(node).to_mlir() for node in returned]
         with ir.InsertionPoint(self.module.body):
             self.main = main = func.FuncOp("main", (types, result_types))
         main.arg_attrs = ir.ArrayAttr.get([self._argument(i) for i in range(len(types))])
@@ -170,7 +179,7 @@ class _Importer:
             for node in self.nodes:
                 if node.op not in ("placeholder", "output"):
                     self.values[node] = self._import(node)
-            func.ReturnOp([self.values[node] for node in returned])
+            func.ReturnOp([self._value(node) for node in returned])
         return self.module
 
     def _argument(self, index: int) -> ir.Attribute:
@@ -183,7 +192,8 @@ class _Importer:
         if node.op != "call_function":
             raise ImportGraphError(f"{_where(node)}: a graph holds calls only, not {node.op}")
         if node.target is operator.getitem:
-            return self.values[node.args[0]][node.args[1]]
+            source, number = _taken(node)
+            return self.values[source][number]
         types = self._types(node)
         try:
             results = self._by_rule(node, types)
@@ -212,7 +222,7 @@ class _Importer:
         self, node: torch.fx.Node, types: Sequence[TensorType | None], results: Results
     ) -> None:
         """A rule that builds another type than torch computes is a mistake of ours."""
-        made = [results] if isinstance(results, Value) else list(results)
+        made = [results] if isinstance(results, ir.Value) else list(results)
         for value, expected in zip(made, types, strict=True):
             if value is not None and TensorType.of(value) != expected:
                 raise ImportGraphError(
@@ -229,7 +239,7 @@ class _Importer:
             node.kwargs,
             lambda value: operands.index(value) if isinstance(value, torch.fx.Node) else None,
         )
-        given = [self.values[operand] for operand in operands]
+        given = [self._value(operand) for operand in operands]
         name = f"ext{self.externs}"
         self.externs += 1
         results = [kind.to_mlir() for kind in types if kind is not None]
@@ -243,6 +253,19 @@ class _Importer:
         made = iter(called.operation.results)
         values = [None if kind is None else next(made) for kind in types]
         return values[0] if isinstance(node.meta["val"], torch.Tensor) else values
+
+    def _value(self, node: torch.fx.Node) -> Value:
+        """What a node of one result computes."""
+        value = self.values[node]
+        assert isinstance(value, ir.Value)
+        return value
+
+    def _type(self, node: torch.fx.Node) -> TensorType:
+        """The type of an input or output of the graph."""
+        kind = self._types(node)[0]
+        if kind is None:
+            raise ImportGraphError(f"{_where(node)}: inputs and outputs must be tensors")
+        return kind
 
     def _types(self, node: torch.fx.Node) -> list[TensorType | None]:
         types: list[TensorType | None] = []

@@ -256,11 +256,15 @@ def _folded(op: ir.Operation, builder: OpBuilder) -> Value | None:
 @rewrites(*POINTWISE, "select")
 def _scalar_splat(op: ir.Operation, builder: OpBuilder) -> Value | None:
     """A known number needs no axes where the other operands have them all."""
-    wide = [x for x in op.operands if _kind(x).rank and splat(x) is not None]
+    wide: dict[Value, float] = {}
+    for x in op.operands:
+        number = splat(x) if _kind(x).rank else None
+        if number is not None:
+            wide[x] = number
     rest = [_kind(x) for x in op.operands if x not in wide]
     if not wide or not rest or broadcast(rest) != _kind(op.results[0]).shape:
         return None
-    operands = [builder.scalar(splat(x), _kind(x).dtype) if x in wide else x for x in op.operands]
+    operands = [builder.scalar(wide[x], _kind(x).dtype) if x in wide else x for x in op.operands]
     return builder.emit(op.name.removeprefix("keras."), *operands, **_attributes(op))
 
 

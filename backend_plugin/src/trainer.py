@@ -18,6 +18,10 @@ class Trainer(TorchTrainer):
     op. `steps_per_execution=k` runs k steps per call.
     """
 
+    train_function: "StepFunction | None"
+    test_function: "StepFunction | None"
+    predict_function: "StepFunction | None"
+
     @property
     def jit_compile(self) -> bool:
         """Whether steps are compiled. A layer's `supports_jit` says what XLA can do, so it does not

@@ -198,7 +198,7 @@ class BodyWriter:
             return code.let(f"llvm.intr.{_INTRINSICS[op.name]}({arguments}) : {types}")
         if short == "rsqrt":
             root = code.let(f"llvm.intr.sqrt({arguments}) : {types}")
-            return code.let(f"arith.divf {code.float(1.0, kind)}, {root} : {kind}")
+            return code.let(f"arith.divf {code.real(1.0, kind)}, {root} : {kind}")
         if short == "isnan":
             return code.let(f"arith.cmpf uno, {operands[0]}, {operands[0]} : {kind}")
         if short == "absi":
@@ -257,7 +257,7 @@ def _convert_float(code: Code, value: str, kind: str, wanted: str) -> str:
         return value
     if kind == "bf16":
         bits = code.let(f"arith.extui {value} : i16 to i32")
-        bits = code.let(f"arith.shli {bits}, {code.int(16, 'i32')} : i32")
+        bits = code.let(f"arith.shli {bits}, {code.integer(16, 'i32')} : i32")
         return _convert_float(code, code.let(f"arith.bitcast {bits} : i32 to f32"), "f32", wanted)
     if wanted == "bf16":
         return _round_to_bf16(code, _convert_float(code, value, kind, "f32"))
@@ -269,12 +269,12 @@ def _convert_float(code: Code, value: str, kind: str, wanted: str) -> str:
 def _round_to_bf16(code: Code, value: str) -> str:
     """To the nearest, ties to even; NaN stays a (quiet) NaN."""
     bits = code.let(f"arith.bitcast {value} : f32 to i32")
-    high = code.let(f"arith.shrui {bits}, {code.int(16, 'i32')} : i32")
-    odd = code.let(f"arith.andi {high}, {code.int(1, 'i32')} : i32")
-    half = code.let(f"arith.addi {odd}, {code.int(0x7FFF, 'i32')} : i32")
+    high = code.let(f"arith.shrui {bits}, {code.integer(16, 'i32')} : i32")
+    odd = code.let(f"arith.andi {high}, {code.integer(1, 'i32')} : i32")
+    half = code.let(f"arith.addi {odd}, {code.integer(0x7FFF, 'i32')} : i32")
     rounded = code.let(f"arith.addi {bits}, {half} : i32")
-    rounded = code.let(f"arith.shrui {rounded}, {code.int(16, 'i32')} : i32")
-    quiet = code.let(f"arith.ori {high}, {code.int(0x40, 'i32')} : i32")
+    rounded = code.let(f"arith.shrui {rounded}, {code.integer(16, 'i32')} : i32")
+    quiet = code.let(f"arith.ori {high}, {code.integer(0x40, 'i32')} : i32")
     flag = code.let(f"arith.cmpf uno, {value}, {value} : f32")
     chosen = code.let(f"arith.select {flag}, {quiet}, {rounded} : i32")
     return code.let(f"arith.trunci {chosen} : i32 to i16")
@@ -299,12 +299,12 @@ def _constant(code: Code, value: float | int | bool, kind: str) -> str:
     if kind == "bf16":
         value = float(value)
         wide = float_bits(value, "f32")
-        return code.int(int(wide, 16) >> 16, "i16")
+        return code.integer(int(wide, 16) >> 16, "i16")
     if kind in ("f16", "f32", "f64"):
-        return code.float(float(value), kind)
+        return code.real(float(value), kind)
     if kind == "i1":
         return code.constant("true" if value else "false", "i1")
-    return code.int(int(value), kind_of(kind))
+    return code.integer(int(value), kind_of(kind))
 
 
 def _unknown(op: ir.Operation, stage: Stage) -> EmitError:

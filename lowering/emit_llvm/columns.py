@@ -23,9 +23,11 @@ def write_columns(frame: Frame, low: str, high: str) -> None:
     blocks = -(-layout.dims[inner].extent // COLUMN_BLOCK)
     columns = _Columns(frame, inner)
     with code.loop(low, high) as unit:
-        line = code.let(f"arith.divui {unit}, {code.int(blocks)} : i64") if blocks > 1 else unit
+        line = code.let(f"arith.divui {unit}, {code.integer(blocks)} : i64") if blocks > 1 else unit
         block = (
-            code.let(f"arith.remui {unit}, {code.int(blocks)} : i64") if blocks > 1 else code.int(0)
+            code.let(f"arith.remui {unit}, {code.integer(blocks)} : i64")
+            if blocks > 1
+            else code.integer(0)
         )
         scope = frame.scope(columns.wanted).enter_unit(outer, line, columns.wanted)
         columns.write(scope, code.mul(block, COLUMN_BLOCK))
@@ -50,8 +52,8 @@ class _Columns:
 
     def write(self, scope: Scope, first: str) -> None:
         code = self.code
-        left = code.let(f"arith.subi {code.int(self.extent)}, {first} : i64")
-        self.count = code.let(f"arith.minsi {left}, {code.int(self.width)} : i64")
+        left = code.let(f"arith.subi {code.integer(self.extent)}, {first} : i64")
+        self.count = code.let(f"arith.minsi {left}, {code.integer(self.width)} : i64")
         block = scope.enter(self.inner, first, self.wanted, partial=True)
         self._rows(block, 0)
         for level in range(self.phases.last + 1):
@@ -71,9 +73,9 @@ class _Columns:
         if not self._blocked():
             self._sweep(block, loops, level, self.values)
             return
-        end = code.int(self.frame.layout.dims[loops[0]].extent)
-        with code.loop(code.int(0), end, step=_ROW_BLOCK) as low:
-            high = code.let(f"arith.minsi {code.add(low, code.int(_ROW_BLOCK))}, {end} : i64")
+        end = code.integer(self.frame.layout.dims[loops[0]].extent)
+        with code.loop(code.integer(0), end, step=_ROW_BLOCK) as low:
+            high = code.let(f"arith.minsi {code.add(low, code.integer(_ROW_BLOCK))}, {end} : i64")
             self._fill(self.partials, folded)
             with code.loop(low, high) as row:
                 inside = block.enter(loops[0], row, self.wanted)
@@ -104,12 +106,14 @@ class _Columns:
         code, (loop,) = self.code, self.frame.layout.reduction
         rows = self.frame.layout.dims[loop].extent
         whole = rows - rows % self.rows_a_line
-        wide, rest = (code.int(count * self.extent) for count in (self.rows_a_line, rows - whole))
+        wide, rest = (
+            code.integer(count * self.extent) for count in (self.rows_a_line, rows - whole)
+        )
         self._fill(self.partials, folded, wide)
-        with code.loop(code.int(0), code.int(whole), step=self.rows_a_line) as row:
+        with code.loop(code.integer(0), code.integer(whole), step=self.rows_a_line) as row:
             self._add_line(block.enter(loop, row, self.wanted), wide)
-        self._add_line(block.enter(loop, code.int(whole), self.wanted), rest)
-        with code.loop(code.int(0), code.int(self.rows_a_line)) as row:
+        self._add_line(block.enter(loop, code.integer(whole), self.wanted), rest)
+        with code.loop(code.integer(0), code.integer(self.rows_a_line)) as row:
             first = code.mul(row, self.extent)
             with self._line() as column:
                 for index in folded:
@@ -126,8 +130,8 @@ class _Columns:
         self, scope: Scope, loops: Sequence[int], level: int, totals: dict[int, str]
     ) -> None:
         if loops:
-            end = self.code.int(self.frame.layout.dims[loops[0]].extent)
-            with self.code.loop(self.code.int(0), end) as row:
+            end = self.code.integer(self.frame.layout.dims[loops[0]].extent)
+            with self.code.loop(self.code.integer(0), end) as row:
                 self._sweep(scope.enter(loops[0], row, self.wanted), loops[1:], level, totals)
             return
         with self._line() as column:
@@ -176,7 +180,7 @@ class _Columns:
         return bool(loops) and self.frame.layout.dims[loops[0]].extent > 2 * _ROW_BLOCK
 
     def _line(self, width: str = "") -> AbstractContextManager[str]:
-        return self.code.loop(self.code.int(0), width or self.count, parallel=True)
+        return self.code.loop(self.code.integer(0), width or self.count, parallel=True)
 
     def _fill(self, buffers: dict[int, str], stages: Sequence[int], width: str = "") -> None:
         with self._line(width) as column:

@@ -166,9 +166,9 @@ def _emit_multi(instances: Sequence[Region]) -> _Emitted:
     code = Code()
     frame = Frame(code, region, _flat_layout(region, _moving(instances)), cpu_body.BodyWriter())
     offsets = code.let(f"llvm.mlir.addressof @{_SYMBOL}_starts : !llvm.ptr")
-    with code.loop(code.int(0), code.int(len(instances))) as instance:
+    with code.loop(code.integer(0), code.integer(len(instances))) as instance:
         start = code.let(f"llvm.load {code.element(offsets, instance, 'i64')} : !llvm.ptr -> i64")
-        following = code.add(instance, code.int(1))
+        following = code.add(instance, code.integer(1))
         end = code.let(f"llvm.load {code.element(offsets, following, 'i64')} : !llvm.ptr -> i64")
         low = code.let(f"arith.maxsi {start}, %low : i64")
         high = code.let(f"arith.minsi {end}, %high : i64")
@@ -220,9 +220,9 @@ def _load_instance(frame: Frame, instance: str, count: int) -> None:
         "output", len(frame.region.outputs), count * len(frame.region.arguments),
     )  # fmt: skip
     for base, width, begin in sides:
-        first = code.add(code.mul(instance, width), code.int(begin))
+        first = code.add(code.mul(instance, width), code.integer(begin))
         for index in range(width):
-            position = code.add(first, code.int(index))
+            position = code.add(first, code.integer(index))
             entry = code.element("%table", position, "!llvm.ptr")
             frame.pointers[base, index] = code.let(f"llvm.load {entry} : !llvm.ptr -> !llvm.ptr")
 

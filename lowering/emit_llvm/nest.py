@@ -82,13 +82,13 @@ def write_parallel(frame: Frame, low: str, high: str) -> None:
         if across is None:
             scope = root.enter_unit(outer, unit, wanted)
             with code.loop(
-                code.int(0), code.int(layout.dims[inner].extent), parallel=True
+                code.integer(0), code.integer(layout.dims[inner].extent), parallel=True
             ) as index:
                 _store_point(scope.enter(inner, index, wanted))
             return
         blocks = -(-layout.dims[across].extent // _TILE)
-        line = code.let(f"arith.divui {unit}, {code.int(blocks)} : i64")
-        block = code.let(f"arith.remui {unit}, {code.int(blocks)} : i64")
+        line = code.let(f"arith.divui {unit}, {code.integer(blocks)} : i64")
+        block = code.let(f"arith.remui {unit}, {code.integer(blocks)} : i64")
         scope = root.enter_unit(outer, line, wanted)
         _write_tiles(scope, across, inner, code.mul(block, _TILE), wanted)
 
@@ -99,19 +99,21 @@ def _write_tiles(
     code, dims = scope.frame.code, scope.frame.layout.dims
     rows = _tile_extent(scope, across, first)
     scope = scope.enter(across, first, wanted, partial=True)
-    with code.loop(code.int(0), code.int(dims[inner].extent), step=_TILE) as start:
+    with code.loop(code.integer(0), code.integer(dims[inner].extent), step=_TILE) as start:
         columns = _tile_extent(scope, inner, start)
         tile = scope.enter(inner, start, wanted, partial=True)
-        with code.loop(code.int(0), rows) as row:
+        with code.loop(code.integer(0), rows) as row:
             line = tile.enter(across, row, wanted)
-            with code.loop(code.int(0), columns, parallel=True) as column:
+            with code.loop(code.integer(0), columns, parallel=True) as column:
                 _store_point(line.enter(inner, column, wanted))
 
 
 def _tile_extent(scope: Scope, loop: int, first: str) -> str:
     code = scope.frame.code
-    left = code.let(f"arith.subi {code.int(scope.frame.layout.dims[loop].extent)}, {first} : i64")
-    return code.let(f"arith.minsi {left}, {code.int(_TILE)} : i64")
+    left = code.let(
+        f"arith.subi {code.integer(scope.frame.layout.dims[loop].extent)}, {first} : i64"
+    )
+    return code.let(f"arith.minsi {left}, {code.integer(_TILE)} : i64")
 
 
 def _store_point(point: Scope) -> None:
@@ -230,7 +232,7 @@ class _RowFold:
         def body(index: str, carried: list[str]) -> list[str]:
             return self.run(self._enter(scope, loops[0], index), loops[1:], carried)
 
-        zero, end = code.int(0), code.int(extent)
+        zero, end = code.integer(0), code.integer(extent)
         if len(loops) > 1:
             return code.fold(zero, end, totals, kinds, body)
         if not self.folded or extent <= 2 * _FOLD_BLOCK:
@@ -238,7 +240,7 @@ class _RowFold:
 
         def block(low: str, carried: list[str]) -> list[str]:
             stages = [self.phases.stage(index) for index in self.folded]
-            high = code.let(f"arith.minsi {code.add(low, code.int(_FOLD_BLOCK))}, {end} : i64")
+            high = code.let(f"arith.minsi {code.add(low, code.integer(_FOLD_BLOCK))}, {end} : i64")
             start = [cpu_body.neutral(code, stage) for stage in stages]
             parts = code.fold(low, high, start, kinds, body, parallel=True)
             return [cpu_body.fold(code, *item) for item in zip(stages, carried, parts, strict=True)]

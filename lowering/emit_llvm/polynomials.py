@@ -57,7 +57,7 @@ class _Float:
         return "i32" if self.kind == "f32" else "i64"
 
     def const(self, value: float) -> str:
-        return self.code.float(value, self.kind)
+        return self.code.real(value, self.kind)
 
     def op(self, name: str, *operands: str | float) -> str:
         return self.code.let(f"arith.{name} {', '.join(self._names(operands))} : {self.kind}")
@@ -95,7 +95,7 @@ class _Float:
         return self.code.let(f"arith.bitcast {x} : {self.bits} to {self.kind}")
 
     def int_op(self, name: str, a: str, b: int | str) -> str:
-        right = self.code.int(b, self.bits) if isinstance(b, int) else b
+        right = self.code.integer(b, self.bits) if isinstance(b, int) else b
         return self.code.let(f"arith.{name} {a}, {right} : {self.bits}")
 
     def round(self, x: str | float, scale: float) -> tuple[str, str]:

@@ -98,9 +98,13 @@ class Scope:
         code, layout, scope = self.frame.code, self.frame.layout, self
         for position, loop in enumerate(loops):
             below = layout.extent(loops[position + 1 :])
-            index = code.let(f"arith.divui {unit}, {code.int(below)} : i64") if below > 1 else unit
+            index = (
+                code.let(f"arith.divui {unit}, {code.integer(below)} : i64") if below > 1 else unit
+            )
             if position:
-                index = code.let(f"arith.remui {index}, {code.int(layout.dims[loop].extent)} : i64")
+                index = code.let(
+                    f"arith.remui {index}, {code.integer(layout.dims[loop].extent)} : i64"
+                )
             scope = scope.enter(loop, index, wanted)
         return scope
 
@@ -144,19 +148,19 @@ class Scope:
         code, layout = self.frame.code, self.frame.layout
         origin = layout.origins[dim]
         if origin is None:
-            return code.int(0)
+            return code.integer(0)
         loop, step = origin
         index = self.indices[loop]
         if step > 1:
-            index = code.let(f"arith.divui {index}, {code.int(step)} : i64")
+            index = code.let(f"arith.divui {index}, {code.integer(step)} : i64")
         extent = (self.frame.region.parallel + self.frame.region.reduction)[dim]
         if extent * step != layout.dims[loop].extent:
-            index = code.let(f"arith.remui {index}, {code.int(extent)} : i64")
+            index = code.let(f"arith.remui {index}, {code.integer(extent)} : i64")
         return index
 
     def _address(self, access: Access) -> str:
         code = self.frame.code
-        offset = self.offsets.get(access, code.int(0))
+        offset = self.offsets.get(access, code.integer(0))
         pointer = self.frame.pointers[access.base, access.index]
         return code.element(pointer, offset, cpu_body.stored_kind(access.dtype))
 

@@ -54,10 +54,10 @@ class Code:
             self._constants[expression] = f"%c{len(self._constants)}"
         return self._constants[expression]
 
-    def int(self, value: int, kind: str = "i64") -> str:
+    def integer(self, value: int, kind: str = "i64") -> str:
         return self.constant(str(value), kind)
 
-    def float(self, value: float, kind: str = "f32") -> str:
+    def real(self, value: float, kind: str = "f32") -> str:
         return self.constant(float_bits(value, kind), kind)
 
     def add(self, a: str, b: str) -> str:
@@ -66,7 +66,7 @@ class Code:
     def mul(self, a: str, factor: int) -> str:
         if factor == 1:
             return a
-        return self.let(f"arith.muli {a}, {self.int(factor)} overflow<nsw> : i64")
+        return self.let(f"arith.muli {a}, {self.integer(factor)} overflow<nsw> : i64")
 
     def element(self, pointer: str, index: str, kind: str) -> str:
         """The address of element `index` of type `kind`."""
@@ -85,14 +85,14 @@ class Code:
     def stack(self, count: int, kind: str) -> str:
         """Room for `count` elements until the function returns; to be asked for outside loops."""
         return self.let(
-            f"llvm.alloca {self.int(count)} x {kind} {{alignment = 64 : i64}} : (i64) -> !llvm.ptr"
+            f"llvm.alloca {self.integer(count)} x {kind} {{alignment = 64 : i64}} : (i64) -> !llvm.ptr"
         )
 
     @contextmanager
     def loop(self, low: str, high: str, *, step: int = 1, parallel: bool = False) -> Iterator[str]:
         """`for index in range(low, high, step)`; parallel promises independent memory accesses."""
         index = self.name()
-        self.line(f"scf.for {index} = {low} to {high} step {self.int(step)} : i64 {{")
+        self.line(f"scf.for {index} = {low} to {high} step {self.integer(step)} : i64 {{")
         self._depth += 1
         yield index
         self._depth -= 1
@@ -119,7 +119,7 @@ class Code:
         pairs = ", ".join(f"{name} = {value}" for name, value in zip(carried, start, strict=True))
         types = ", ".join(kinds)
         self.line(
-            f"{result}:{len(start)} = scf.for {index} = {low} to {high} step {self.int(step)} "
+            f"{result}:{len(start)} = scf.for {index} = {low} to {high} step {self.integer(step)} "
             f"iter_args({pairs}) -> ({types}) : i64 {{"
         )
         self._depth += 1

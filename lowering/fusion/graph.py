@@ -96,6 +96,11 @@ class Graph:
                 users[value].append(number)
         return users
 
+    def makers(self, node: Node) -> set[int]:
+        """The nodes that make its inputs; an argument has none."""
+        producers = (self.producer[value] for value in node.inputs)
+        return {number for number in producers if number is not None}
+
     def loop_of(self, value: int) -> Loop | None:
         """The loop that makes `value`, if one does."""
         producer = self.producer[value]

@@ -64,9 +64,8 @@ class Grouping:
         self.returned = set(graph.results)
         self.of: list[Group] = []
         for number, node in enumerate(graph.nodes):
-            makers = {graph.producer[value] for value in node.inputs} - {None}
             above = 0
-            for maker in makers:
+            for maker in graph.makers(node):
                 above |= self.of[maker].above | (1 << maker)
             group = Group([number], 1 << number, above)
             if node.loop:
@@ -330,8 +329,7 @@ def group_all(grouping: Grouping) -> None:
 
 def edges(grouping: Grouping, number: int) -> list[int]:
     """The makers of a node's inputs outside its group, latest first."""
-    graph = grouping.graph
-    makers = {graph.producer[value] for value in graph.nodes[number].inputs} - {None}
+    makers = grouping.graph.makers(grouping.graph.nodes[number])
     return sorted((m for m in makers if grouping.of[m] is not grouping.of[number]), reverse=True)
 
 

@@ -134,8 +134,8 @@ class _KernelWriter:
         return len(self.group.places[number])
 
     def _reads_arguments(self, number: int) -> bool:
-        makers = {self.graph.producer[value] for value in self.graph.nodes[number].inputs}
-        return not any(maker is not None and self.group.mask >> maker & 1 for maker in makers)
+        makers = self.graph.makers(self.graph.nodes[number])
+        return not any(self.group.mask >> maker & 1 for maker in makers)
 
     def _named(self, value: int) -> Named:
         """The SSA name of a value made inside, else of the argument that it becomes."""
@@ -146,6 +146,7 @@ class _KernelWriter:
         return self.arguments[value], self.graph.types[value]
 
     def _template(self, node: Node) -> None:
+        assert node.op is not None
         operands = [self._named(value) for value in node.inputs]
         types = [self.graph.types[value] for value in node.outputs]
         names = self.writer.op(

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from functools import wraps
 
+from mlir import ir
+
 from ..build import Algebra, compute_dtype
 from ..importer import Builder, Value, rule
 from ..mlir import TensorType
@@ -31,7 +33,7 @@ def formula(*targets: str) -> Callable[[Callable[..., Value]], Callable[..., Val
 
 
 def _cast_float(b: Builder, arg: object, dtype: str) -> object:
-    return b.cast(arg, dtype) if isinstance(arg, Value) and TensorType.of(arg).is_float else arg
+    return b.cast(arg, dtype) if isinstance(arg, ir.Value) and TensorType.of(arg).is_float else arg
 
 
 @formula("aten.threshold_backward.default")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlir import ir
+
 from ..importer import Builder, NoRule, Value, rule
 from ..keras_rewrites import splat
 from ..mlir import TensorType
@@ -97,7 +99,7 @@ def _scatter(b: Builder, x: Value, dim: int, index: Value, value: Value | float)
     if not kind.rank:
         raise NoRule("aten.scatter into a scalar")
     axis = dim % kind.rank
-    if isinstance(value, Value) and TensorType.of(value).shape != TensorType.of(index).shape:
+    if isinstance(value, ir.Value) and TensorType.of(value).shape != TensorType.of(index).shape:
         raise NoRule("aten.scatter from a source larger than the index")
     return b.emit("select", _hot(b, x, axis, index), b.tensor(value, kind.dtype), x)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import partial
 
+from mlir import ir
+
 from ..importer import Builder, NoRule, Value, rule
 from ..mlir import TensorType
 
@@ -138,7 +140,7 @@ def _rsub(b: Builder, x: Value, y: Value | float, alpha: float = 1) -> Value:
 def _scaled(b: Builder, x: Value | float, alpha: float) -> Value | float:
     if alpha == 1:
         return x
-    return arithmetic("mul", b, x, alpha) if isinstance(x, Value) else x * alpha
+    return arithmetic("mul", b, x, alpha) if isinstance(x, ir.Value) else x * alpha
 
 
 @rule("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode", "aten.div.Scalar_mode")

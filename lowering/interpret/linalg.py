@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mlir import ir
@@ -105,14 +106,15 @@ def _iota(dim: int, extents: Sequence[int]) -> Tensor:
 
 
 def _extents(maps: Sequence[ir.AffineMap], operands: Tensors) -> list[int]:
-    extents: list[int | None] = [None] * maps[0].n_dims
+    known: dict[int, int] = {}
     for indexing, tensor in zip(maps, operands, strict=True):
         for expression, extent in zip(indexing.results, tensor.shape, strict=True):
             if isinstance(expression, ir.AffineDimExpr):
-                extents[expression.position] = extent
-    if None in extents:
-        raise DialectError(f"no operand fixes the extent of dim {extents.index(None)} of a generic")
-    return extents
+                known[expression.position] = extent
+    for dim in range(maps[0].n_dims):
+        if dim not in known:
+            raise DialectError(f"no operand fixes the extent of dim {dim} of a generic")
+    return [known[dim] for dim in range(maps[0].n_dims)]
 
 
 def _over_domain(tensor: Tensor, indexing: ir.AffineMap, extents: Sequence[int]) -> Tensor:
@@ -139,7 +141,7 @@ def _affine(expression: ir.AffineExpr, extents: Sequence[int]) -> Tensor:
         return torch.tensor(expression.value)
     if isinstance(expression, ir.AffineDimExpr):
         return _iota(expression.position, extents)
-    kinds = {
+    kinds: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
         ir.AffineAddExpr: torch.add,
         ir.AffineMulExpr: torch.mul,
         ir.AffineModExpr: torch.remainder,

@@ -6,7 +6,7 @@ subexpressions vanish as bodies are joined.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +175,7 @@ def rename(inner: Dims, dims: Dims) -> Dims:
 
 
 def read_block(
-    block: ir.Block, sources: list[tuple[Any, Dims]]
+    block: ir.Block, sources: Sequence[tuple[Any, Dims]]
 ) -> tuple[Body, dict[ir.Value, int]]:
     """A generic's block as a Body whose first block arguments are reads of `sources`.
 

@@ -56,11 +56,15 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, attributes: Attributes) -> torch
     return y.permute(0, 2, 3, 1)
 
 
-@define(
-    "conv2d", "x w", lambda types, a: [output_shape(*types, a)], attributes=WINDOW, template=True
-)
+def _infer_conv2d(types: Types, attributes: Attributes) -> list[TensorType]:
+    x, w = types
+    return [output_shape(x, w, attributes)]
+
+
+@define("conv2d", "x w", _infer_conv2d, attributes=WINDOW, template=True)
 def _conv2d(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    return [_convolve(*xs, attributes)]
+    x, w = xs
+    return [_convolve(x, w, attributes)]
 
 
 def _infer_input_grad(types: Types, attributes: Attributes) -> list[TensorType]:
@@ -74,7 +78,7 @@ def _gradient(
     g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, attributes: Attributes, of: int
 ) -> torch.Tensor:
     with torch.enable_grad():
-        leaves = [x.detach().requires_grad_(), w.detach().requires_grad_()]
+        leaves = x.detach().requires_grad_(), w.detach().requires_grad_()
         return torch.autograd.grad(_convolve(*leaves, attributes), leaves[of], g)[0]
 
 

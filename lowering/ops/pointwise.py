@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..dialect import Attributes, define
+from ..dialect import Attributes, Reference, define
 from ..errors import DialectError
 from ..mlir import TORCH_DTYPES, TensorType
 from .common import broadcast, require_dtype, require_float, same_dtype
@@ -97,11 +97,15 @@ def _infer(kind: str, to_bool: bool) -> Callable:
     return infer
 
 
+def _reference(function: Callable) -> Reference:
+    return lambda xs, attributes: [function(*xs)]
+
+
 def _define_table(
     table: dict[str, Callable], operands: str, kind: str, to_bool: bool = False
 ) -> None:
     for name, meaning in table.items():
-        define(name, operands, _infer(kind, to_bool))(lambda xs, attributes, f=meaning: [f(*xs)])
+        define(name, operands, _infer(kind, to_bool))(_reference(meaning))
 
 
 _define_table(FLOAT_UNARY, "x", "float")
@@ -124,7 +128,8 @@ def _infer_select(types: Sequence[TensorType], attributes: Attributes) -> list[T
 
 @define("select", "condition a b", _infer_select)
 def _select(xs: Sequence[torch.Tensor], attributes: Attributes) -> list[torch.Tensor]:
-    return [torch.where(*xs)]
+    condition, a, b = xs
+    return [torch.where(condition, a, b)]
 
 
 def _infer_cast(types: Sequence[TensorType], attributes: Attributes) -> list[TensorType]:

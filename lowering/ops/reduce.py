@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..dialect import Attributes, define
+from ..dialect import Attributes, Reference, define
 from ..errors import DialectError
 from ..mlir import TensorType
 from .common import require_axes
@@ -48,10 +48,12 @@ def _infer(boolean: bool) -> Callable:
     return infer
 
 
+def _reference(function: Callable) -> Reference:
+    return lambda xs, attributes: [function(xs[0], attributes["axes"])]
+
+
 for _name, _function in (REDUCTIONS | BOOL_REDUCTIONS).items():
-    define(_name, "x", _infer(_name in BOOL_REDUCTIONS), attributes="axes")(
-        lambda xs, attributes, f=_function: [f(xs[0], attributes["axes"])]
-    )
+    define(_name, "x", _infer(_name in BOOL_REDUCTIONS), attributes="axes")(_reference(_function))
 
 
 def _infer_argmax(types: Sequence[TensorType], attributes: Attributes) -> list[TensorType]:

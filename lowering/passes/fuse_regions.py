@@ -158,6 +158,7 @@ def _module_text(
             values[value] = (reshape(writer, values[source], kind.shape, nodes[0].location), kind)
         else:
             (node,) = nodes
+            assert node.op is not None
             operands = [values[value] for value in node.inputs]
             types = [graph.types[value] for value in node.outputs]
             made = writer.op(node.op.name, operands, types, attribute_text(node.op), node.location)

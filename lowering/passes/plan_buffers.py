@@ -348,7 +348,7 @@ class _PlanWriter:
         return (
             place.base == "argument"
             and place.index in self.donated
-            and (place.index != argument or part.start)
+            and (place.index != argument or part.start != 0)
         )
 
     def _finish(self) -> None:
