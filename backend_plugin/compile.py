@@ -112,9 +112,9 @@ def compile_module(
         module, on_stage=dump.module, decompose=target.decompose, epilogues=target.epilogues
     )
     plan = read_plan(planned)
-    externs = {kernel: f for kernel, f in plan.kernels.items() if Extern.of(f) is not None}
+    externs = {kernel: extern for kernel, f in plan.kernels.items() if (extern := Extern.of(f))}
     compiled = target.compile({k: f for k, f in plan.kernels.items() if k not in externs})
-    compiled |= {kernel: vendor.compile_extern(function) for kernel, function in externs.items()}
+    compiled |= {kernel: vendor.compile_extern(extern) for kernel, extern in externs.items()}
     finished: dict[str, Compiled] = {}
     for kernel, made in compiled.items():
         finished[kernel] = (

@@ -72,12 +72,11 @@ class CompiledStep:
         if signature is None or in_stateless_scope():
             return self._op_by_op(data)
         key = (spec, *signature)
-        if key in self._programs:
-            program = self._programs[key]
-            if program is not None and not program.fits(self.model):
-                program = self._prepare(key, spec.unflatten(_with_tensors(leaves, tensors)))
-        else:
-            program = self._prepare(key, spec.unflatten(_with_tensors(leaves, tensors)))
+        program = self._programs.get(key)
+        outdated = program is not None and not program.fits(self.model)
+        if outdated or key not in self._programs:
+            args: Any = spec.unflatten(_with_tensors(leaves, tensors))
+            program = self._prepare(key, args)
         if program is None:
             return self._op_by_op(data)
         self.counts.compiled += 1
@@ -99,7 +98,8 @@ class CompiledStep:
                 tensors.append(leaf if leaf.is_contiguous() else leaf.contiguous())
                 signature += (leaf.shape, leaf.dtype)
             elif leaf is None or isinstance(leaf, bool | int | float | str):
-                signature += (type(leaf), leaf)
+                kind: type = type(leaf)
+                signature += (kind, leaf)
             else:
                 return None, []
         return signature, tensors
@@ -111,7 +111,8 @@ class CompiledStep:
         try:
             captured = capture(self.step, args, name=self.name)
         except CaptureError as error:
-            return self._refuse(key, error)
+            self._refuse(key, error)
+            return None
         self.counts.captures += 1
         self.captured.append(captured)
         program = BoundProgram(captured, self._compile(captured), self.model)
@@ -144,7 +145,7 @@ class BoundProgram:
         self._flagged = [*self._variables, *model._flatten_layers()]
         self._trainable = [owner._trainable for owner in self._flagged]
         self._optimizer = model.optimizer if model.compiled else None
-        self._constants = [spec.tensor for spec in captured.inputs if spec.kind == "constant"]
+        self._constants = [spec.tensor for spec in captured.inputs if spec.tensor is not None]
         self._result: ResultTree = captured.result
         new_states = [spec for spec in captured.outputs if spec.kind == "state"]
         self._result_count = len(captured.outputs) - len(new_states)

@@ -115,9 +115,8 @@ def compile_op(function: ir.OpView) -> Compiled | None:
     return Compiled(TensorExecutor(run), f"torch (meaning of keras.{name})", reason)
 
 
-def compile_extern(function: ir.OpView) -> Compiled:
+def compile_extern(extern: Extern) -> Compiled:
     """A call of a torch op that the dialect does not express, as its declaration spells it."""
-    extern = Extern.of(function)
 
     def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
         for out, result in zip(writes, call_extern(extern, reads), strict=True):

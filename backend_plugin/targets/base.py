@@ -55,7 +55,7 @@ def choose(setting: str, device: torch.device) -> Target:
             f"KERAS_TRITON_TARGET=triton needs data on a CUDA device, not on {device}; without a GPU use "
             "interpret, which runs the same kernels in Triton's interpreter."
         )
-    makers = {
+    makers: dict[str, Callable[[], Target]] = {
         "cpu": CpuTarget,
         "triton": lambda: TritonTarget(interpret=False),
         "interpret": lambda: TritonTarget(interpret=True),
