@@ -71,6 +71,8 @@ class Plan:
         kernels: the function of every kernel that is called (regions stage), and of every extern
         its
             declaration, which carries `keras.extern`.
+        module: what the plan was read from; the bindings free a module under the feet of functions
+            that were taken from it, so it must live as long as they do.
     """
 
     arguments: tuple[PlanArg, ...]
@@ -78,6 +80,7 @@ class Plan:
     arena_bytes: int
     steps: tuple[Call | Copy, ...]
     kernels: dict[str, ir.OpView]
+    module: ir.Module
 
 
 def read_plan(module: ir.Module) -> Plan:
@@ -92,7 +95,7 @@ def read_plan(module: ir.Module) -> Plan:
         )
     parts = {ir.StringAttr(op.attributes["sym_name"]).value: op for op in module.body.operations}
     kernels, declared = functions(parts["kernels"]), functions(parts["plan"])
-    return _Reader(declared.pop("main"), declared, kernels).plan()
+    return _Reader(declared.pop("main"), declared, kernels).plan(module)
 
 
 class _Reader:
@@ -104,7 +107,7 @@ class _Reader:
         self.offsets: dict[ir.Value, int] = {}
         self.steps: list[Call | Copy] = []
 
-    def plan(self) -> Plan:
+    def plan(self, module: ir.Module) -> Plan:
         arguments: list[PlanArg] = []
         outputs: list[TensorType] = []
         block = self.main.regions[0].blocks[0]
@@ -131,7 +134,9 @@ class _Reader:
         kernels = {
             name: op for name, op in (self.declared | self.kernels).items() if name in called
         }
-        return Plan(tuple(arguments), tuple(outputs), room.nbytes, tuple(self.steps), kernels)
+        return Plan(
+            tuple(arguments), tuple(outputs), room.nbytes, tuple(self.steps), kernels, module
+        )
 
     def _read(self, op: ir.Operation) -> None:
         if op.name == "arith.constant":
