@@ -1,8 +1,9 @@
 """`keras-triton check`: builds every kernel for GPUs that are not there, and says what came out.
 
-Checked are all templates of the registry, in bfloat16 where they take it, and the kernels generated for the
-train steps of the built-in models. A kernel that does not build or spills fails the check; so does a template
-with a matrix product in bfloat16 that uses no tensor core.
+Checked are all templates of the registry, in bfloat16 where they take it, and the kernels that the
+train steps of the built-in models become. A kernel that does not build or spills fails the check;
+so does a large matrix product or convolution in bfloat16 without the tensor core instructions of
+its capability.
 """
 
 from __future__ import annotations
@@ -19,9 +20,24 @@ from keras_triton import kernels
 from keras_triton.kernels.device import of_capability
 from keras_triton.kernels.launch import Launch
 from keras_triton.kernels.offline import CAPABILITIES, compile_offline
+from keras_triton.kernels.problem import Attribute, Problem
+from keras_triton.kernels.spec import KernelSpec
 
-PRODUCTS = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
-"""Templates whose inner loop is a matrix product."""
+_IMAGES, _FILTERS = ((32, 56, 56, 64), "bfloat16"), ((3, 3, 64, 64), "bfloat16")
+_WINDOW: dict[str, Attribute] = {
+    "strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1,
+}  # fmt: skip
+PRODUCTS = {
+    "matmul": Problem.of([((4096, 4096), "bfloat16"), ((4096, 4096), "bfloat16")]),
+    "batch_matmul": Problem.of([((8, 1024, 512), "bfloat16"), ((8, 512, 1024), "bfloat16")]),
+    "conv2d": Problem.of([_IMAGES, _FILTERS], **_WINDOW),
+    "conv2d_input_grad": Problem.of([_IMAGES, _FILTERS], x_shape=_IMAGES[0], **_WINDOW),
+    "conv2d_kernel_grad": Problem.of([_IMAGES, _IMAGES], w_shape=_FILTERS[0], **_WINDOW),
+}
+"""Templates whose inner loop is a matrix product, at a size that fills a GPU."""
+
+INSTRUCTIONS = {80: "mma", 90: "wgmma", 100: "tcgen05"}
+"""The tensor core instructions that such a size must reach."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,7 @@ class Result:
     registers: int = 0
     spills: int = 0
     shared: int = 0
-    tensor_core: bool = False
+    tensor_core: str = ""
     problem: str = ""
 
 
@@ -65,16 +81,25 @@ def main(*, quick: bool, as_json: bool) -> int:
 
 
 def _template_jobs() -> Iterator[Job]:
-    """Each template at its first bfloat16 case (or first case), with the first guess of the device."""
+    """Each template at a small bfloat16 case (or its first case), each product at a large one too."""
     for name, spec in kernels.all_specs().items():
-        case = next((c for c in spec.cases if c.dtype() == "bfloat16"), spec.cases[0])
-        for capability in CAPABILITIES:
-            device = of_capability(capability)
-            program = spec.program(case, spec.space.guess(case, device))
-            dtypes = spec.dtypes(case) | {key: t.dtype for key, t in program.scratch.items()}
-            for number, launch in enumerate(program.launches):
-                product = number == 0 and name in PRODUCTS and case.dtype() == "bfloat16"
-                yield Job(f"{name}[{number}]", launch, dtypes, capability, product)
+        small = next((c for c in spec.cases if c.dtype() == "bfloat16"), spec.cases[0])
+        yield from _spec_jobs(name, spec, small)
+        if name in PRODUCTS:
+            yield from _spec_jobs(f"{name} (large)", spec, PRODUCTS[name], product=True)
+
+
+def _spec_jobs(
+    label: str, spec: KernelSpec, problem: Problem, product: bool = False
+) -> Iterator[Job]:
+    """A template's launches at the first guess for each capability."""
+    for capability in CAPABILITIES:
+        device = of_capability(capability)
+        program = spec.program(problem, spec.space.guess(problem, device))
+        dtypes = spec.dtypes(problem) | {key: t.dtype for key, t in program.scratch.items()}
+        for number, launch in enumerate(program.launches):
+            wanted = product and number == 0
+            yield Job(f"{label}[{number}]", launch, dtypes, capability, wanted)
 
 
 def _generated_jobs() -> list[Job]:
@@ -111,8 +136,8 @@ def _build(job: Job) -> Result:
         sentence = str(error).strip().splitlines() or [type(error).__name__]
         return Result(job.kernel, job.capability, problem=f"does not build: {sentence[0]}")
     problem = f"spills {made.spills} bytes" if made.spills else ""
-    if job.product and not made.tensor_core:
-        problem = problem or "uses no tensor core"
+    if job.product and made.tensor_core != INSTRUCTIONS[job.capability]:
+        problem = problem or f"uses no {INSTRUCTIONS[job.capability]} instructions"
     limit = of_capability(job.capability).shared_bytes
     if made.shared > limit:
         problem = problem or f"needs {made.shared} of {limit} bytes of shared memory"
@@ -138,7 +163,7 @@ def _print(results: list[Result]) -> None:
             str(result.registers),
             str(result.spills),
             str(result.shared),
-            "yes" if result.tensor_core else "",
+            result.tensor_core,
             result.problem,
         )
     Console().print(table)

@@ -26,21 +26,21 @@ POINTERS = {
 }  # fmt: skip
 """Triton's spelling of a pointer, by dtype name."""
 
-_TENSOR_CORE = re.compile(r"\b(wgmma\.mma_async|mma\.sync|tcgen05\.mma)\b")
+_TENSOR_CORE = re.compile(r"\b(wgmma|tcgen05|mma)\.(?:mma_async|mma|sync)\b")
 
 
 @dataclass(frozen=True)
 class Report:
     """One compiled kernel: registers of a thread, bytes of spills of a thread (stack and local
-    memory), bytes of shared memory of a program, whether a tensor core is used, the texts, the
-    binary, and the seconds the compilation took (near zero when Triton's disk cache had it)."""
+    memory), bytes of shared memory of a program, the tensor core instructions used ("wgmma",
+    "tcgen05", "mma" or ""), the texts, the binary, and the seconds the compilation took (near zero when Triton's disk cache had it)."""
 
     name: str
     capability: int
     registers: int
     spills: int
     shared: int
-    tensor_core: bool
+    tensor_core: str
     ttir: str
     ptx: str
     cubin: bytes
@@ -69,7 +69,7 @@ def compile_offline(launch: Launch, dtypes: Mapping[str, str], capability: int) 
         registers=registers,
         spills=spills,
         shared=compiled.metadata.shared,
-        tensor_core=_TENSOR_CORE.search(compiled.asm["ptx"]) is not None,
+        tensor_core=_tensor_core(compiled.asm["ptx"]),
         ttir=compiled.asm["ttir"],
         ptx=compiled.asm["ptx"],
         cubin=compiled.asm["cubin"],
@@ -101,6 +101,11 @@ def _type_of(name: str, value: Any, launch: Launch) -> Any:
     if isinstance(value, float):
         return "fp32"
     return "i32" if -(2**31) <= value < 2**31 else "i64"
+
+
+def _tensor_core(ptx: str) -> str:
+    found = _TENSOR_CORE.search(ptx)
+    return found[1] if found else ""
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

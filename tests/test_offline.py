@@ -75,7 +75,7 @@ def test_products_compile_and_use_tensor_cores(dtype, capability):
         product, *sums = reports(name, problem, capability)
         assert product.spills == 0, (name, problem)
         # Full float32 precision has no tensor core.
-        assert product.tensor_core == (dtype == "bfloat16"), (name, problem)
+        assert bool(product.tensor_core) == (dtype == "bfloat16"), (name, problem)
         assert all(report.spills == 0 for report in sums)
 
 
