@@ -56,6 +56,7 @@ def of_cuda(index: int = 0) -> Device:
         name=properties.name,
         capability=properties.major * 10 + properties.minor,
         multiprocessors=properties.multi_processor_count,
+        # torch's stubs lack this field.
         shared_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]
         l2_bytes=properties.L2_cache_size,
     )

@@ -6,12 +6,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from .device import Device
-from .problem import Problem
 
 Value = int | str | bool
+Use = TypeVar("Use")
+"""What a configuration is chosen for: a template's `Problem`, or a region of loops."""
 
 
 def dimension(*values: Value, default: Value) -> Any:
@@ -36,7 +37,7 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Space:
+class Space(Generic[Use]):
     """All configurations of one template.
 
     ``refuse(config, problem, device)`` returns a sentence why a configuration cannot run or is
@@ -44,8 +45,8 @@ class Space:
     """
 
     config: type
-    refuse: Callable[[Any, Problem, Device], str | None]
-    guess: Callable[[Problem, Device], Any]
+    refuse: Callable[[Any, Use, Device], str | None]
+    guess: Callable[[Use, Device], Any]
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -54,7 +55,7 @@ class Space:
             for field in dataclasses.fields(self.config)
         )
 
-    def configs(self, problem: Problem, device: Device) -> Iterator[Any]:
+    def configs(self, problem: Use, device: Device) -> Iterator[Any]:
         """Every configuration that is not refused."""
         for values in itertools.product(*(d.values for d in self.dimensions)):
             config = self.config(*values)

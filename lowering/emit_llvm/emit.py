@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlir import ir
@@ -54,6 +54,7 @@ class NativeKernel:
     loops: str
     address: int
     _library: jit.Library
+    _call: Callable[[int, int], None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32)
@@ -67,7 +68,7 @@ class NativeKernel:
                 "multi".
             threads: how many of torch's OpenMP threads it may use (`torch.get_num_threads()`).
         """
-        self._call(table, threads)  # type: ignore[attr-defined]
+        self._call(table, threads)
 
     def llvm_ir(self, *, optimized: bool = True) -> str:
         """The kernel's LLVM IR, made again for reading."""
