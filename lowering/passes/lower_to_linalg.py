@@ -12,7 +12,9 @@ from typing import ClassVar
 
 from mlir import ir
 
-from ..linalg import random as linalg_random  # noqa: F401  (linalg_random adds rules)
+from ..linalg import (
+    random as linalg_random,  # noqa: F401  (linalg_random adds rules)
+)
 from ..linalg import rules as linalg_rules
 from ..linalg.write import argument_text, attribute_text, op_text
 from ..mlir import functions, parse

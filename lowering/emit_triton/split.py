@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from keras_triton.kernels.problem import next_power_of_two
 
-from .mlir import TensorType
-from .region import Region
-from .triton_function import Function, FunctionBuilder, Tiling
-from .triton_loop import at_level, levels
+from ..mlir import TensorType
+from ..region import Region
+from .function import Function, FunctionBuilder, Tiling
+from .loop import at_level, levels
 
 
 @dataclass(frozen=True)

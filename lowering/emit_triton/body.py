@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 from mlir import ir
 
-from .errors import EmitError
-from .mlir import BITS, layer_of
-from .triton_source import LANGUAGE_DTYPES, Assign, Value, literal
+from ..errors import EmitError
+from ..mlir import BITS, layer_of
+from .source import LANGUAGE_DTYPES, Assign, Value, literal
 
 NARROW = ("f16", "bf16")
 

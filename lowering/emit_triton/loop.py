@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .region import Region
-from .triton_function import Function, FunctionBuilder, Tiling
+from ..region import Region
+from .function import Function, FunctionBuilder, Tiling
 
 
 def levels(region: Region) -> list[int]:

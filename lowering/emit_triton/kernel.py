@@ -19,8 +19,8 @@ from keras_triton.kernels import spec
 from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, execute
 from keras_triton.kernels.problem import Problem, TensorSpec
 
-from .errors import EmitError
-from .triton_tables import ALIGNMENT, InstanceTable, Tables
+from ..errors import EmitError
+from .tables import ALIGNMENT, InstanceTable, Tables
 
 
 @dataclass(frozen=True)

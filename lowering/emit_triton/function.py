@@ -1,0 +1,383 @@
+"""The text of one Triton function over tiles of rows x columns of a region's domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..mlir import BITS
+from ..region import Read, Region, Stage
+from .body import NARROW, emit_body, widened
+from .index import Coordinate, Domain
+from .source import LANGUAGE_DTYPES, Names, Value, literal
+
+Made = TypeVar("Made")
+
+ROW_NAMES = {
+    "arith.addf": "sum", "arith.addi": "sum", "arith.mulf": "product", "arith.muli": "product",
+    "arith.maximumf": "max", "arith.maxsi": "max", "arith.minimumf": "min", "arith.minsi": "min",
+    "arith.andi": "and", "arith.ori": "or",
+}  # fmt: skip
+"""What a combiner does, as in kernels.reductions.reduce_<name>."""
+
+FOLDS = {
+    "sum": "{0} + {1}", "product": "{0} * {1}", "and": "{0} & {1}", "or": "{0} | {1}",
+    "max": "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+    "min": "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How one function covers the domain.
+
+    Attributes:
+        rows, columns: elements of a tile, powers of two; columns is 0 without reductions.
+        slices: programs that share a row's columns.
+        wide: offsets need 64 bits.
+    """
+
+    rows: int
+    columns: int
+    slices: int
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Function:
+    """One generated @triton.jit function.
+
+    Attributes:
+        name, text: its name and source.
+        pointers: its pointer parameters, each the buffer it takes.
+        columns: of a tile; 0 for a function over elements.
+    """
+
+    name: str
+    text: str
+    pointers: Mapping[str, str]
+    columns: int
+
+
+def neutral(stage: Stage) -> Value:
+    """What a reduction starts from."""
+    dtype = stage.type.dtype
+    name = ROW_NAMES[stage.combiner]
+    if name in ("max", "min"):
+        least = name == "max"
+        if stage.type.is_float:
+            return literal(float("-inf") if least else float("inf"), dtype)
+        edge = 2 ** (BITS[dtype] - 1)
+        return literal(-edge if least else edge - 1, dtype)
+    if dtype == "i1" and name == "and":
+        return literal(True, dtype)
+    return literal({"sum": 0, "product": 1, "and": -1, "or": 0}[name], dtype)
+
+
+class FunctionBuilder:
+    """Writes one function; stages are emitted when something asks for their value.
+
+    Lines that do not depend on the columns stand before the sweep that asked for them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        region: Region,
+        tiling: Tiling,
+        arguments: Sequence[str],
+        stored: Mapping[int, str] | None = None,
+    ) -> None:
+        """`arguments` names the buffers read; `stored` the buffers of row values made earlier."""
+        self.name, self.region, self.tiling = name, region, tiling
+        self.arguments, self.stored = arguments, dict(stored or {})
+        self.domain = Domain(region.parallel, region.reduction)
+        self.names = Names()
+        self.pointers: dict[str, str] = {}
+        self.outer: list[str] = []
+        self.inner: list[str] | None = None
+        self.writes: list[str] = []
+        self.writes_inside: list[str] = []
+        self.known: dict[object, Any] = {}
+        self.known_inside: dict[object, Any] = {}
+        for taken in ("p", "r", "i", "start", "mask", "inside", "row", "column"):
+            self.names.fresh(taken)
+        self.tiled = tiling.columns > 0
+        self.row_name = "p" if self.tiled else "i"
+        self._open_rows()
+
+    # Lines and names.
+
+    def line(self, text: str, varies: bool) -> None:
+        (self.inner if varies and self.inner is not None else self.outer).append(text)
+
+    def assign(self, stem: str, text: str, varies: bool) -> str:
+        name = self.names.fresh(stem)
+        self.line(f"{name} = {text}", varies)
+        return name
+
+    def once(self, key: object, varies: bool, make: Callable[[], Made]) -> Made:
+        """What `make` gave for `key` the first time; in each sweep anew if it varies in it."""
+        cache = self.known_inside if varies and self.inner is not None else self.known
+        if key not in cache:
+            cache[key] = make()
+        return cache[key]
+
+    def pointer(self, buffer: str) -> str:
+        self.pointers[buffer] = buffer
+        return buffer
+
+    # Subscripts and masks.
+
+    def _open_rows(self) -> None:
+        program = "tl.program_id(0).to(tl.int64)" if self.tiling.wide else "tl.program_id(0)"
+        if self.tiled:
+            rows = "tl.arange(0, BLOCK_P)[:, None]"
+            self.line(f"p = {program} * BLOCK_P + {rows}", False)
+        else:
+            self.line(f"i = {program} * BLOCK_P + tl.arange(0, BLOCK_P)", False)
+        self.row_mask = ""
+        if self.domain.rows % self.tiling.rows:
+            self.row_mask = "row" if self.tiled else "mask"
+            self.line(f"{self.row_mask} = {self.row_name} < {self.domain.rows}", False)
+        self.column_mask = ""
+
+    def _open_columns(self, start: str, extent: int) -> None:
+        cast = ".to(tl.int64)" if self.tiling.wide else ""
+        self.line(f"r = {start}tl.arange(0, BLOCK_R)[None, :]{cast}", True)
+        self.column_mask = ""
+        if extent % self.tiling.columns or not extent:
+            self.column_mask = "column"
+            self.line(f"column = r < {extent}", True)
+
+    @contextmanager
+    def sweep(self) -> Iterator[None]:
+        """Within it the columns of the domain are covered: by one tile, or by a loop over tiles."""
+        extent, columns = self.domain.columns, self.tiling.columns
+        if extent <= columns and self.tiling.slices == 1:
+            if "r" not in self.known:
+                self.known["r"] = "r"
+                self._open_columns("", extent)
+            yield
+            return
+        self.inner, self.known_inside, self.writes_inside = [], {}, []
+        self._open_columns("start + ", extent)
+        yield
+        body, self.inner = [*self.inner, *self.writes_inside], None
+        first, end = "0", str(extent)
+        if self.tiling.slices > 1:
+            size = slice_columns(extent, columns, self.tiling.slices)
+            first = f"tl.program_id(1) * {size}"
+            end = f"tl.program_id(1) * {size} + {size}"
+        self.outer.append(f"for start in tl.range({first}, {end}, BLOCK_R):")
+        self.outer.extend(f"    {line}" for line in body)
+
+    def mask(self, axes: frozenset[str]) -> str:
+        """The mask of accesses that vary along `axes`, or "" where all of a tile is inside."""
+        parts = [
+            name
+            for axis, name in (("p", self.row_mask), ("r", self.column_mask))
+            if axis in axes and name
+        ]
+        if len(parts) < 2:
+            return "".join(parts)
+        return self.once("inside", True, self._both_masks)
+
+    def _both_masks(self) -> str:
+        self.line(f"inside = {self.row_mask} & {self.column_mask}", True)
+        return "inside"
+
+    def coordinate(self, coordinate: Coordinate) -> str:
+        subscript = self.row_name if coordinate.axis == "p" else "r"
+        text = coordinate.text(subscript)
+        if text == subscript:
+            return text
+        varies = coordinate.axis == "r"
+        dims = range(coordinate.first, coordinate.last + 1)
+        stem = "d" + "_".join(str(dim) for dim in dims if self.domain.extents[dim] != 1)
+        key = (coordinate.first, coordinate.last, coordinate.inner)
+        return self.once(key, varies, lambda: self.assign(stem, text, varies))
+
+    def offset(self, coordinates: Sequence[Coordinate]) -> str:
+        terms = []
+        for coordinate in coordinates:
+            name = self.coordinate(coordinate)
+            terms.append(name if coordinate.stride == 1 else f"{name} * {coordinate.stride}")
+        return " + ".join(terms)
+
+    def index(self, dim: int) -> Value:
+        """The subscript of a domain dim."""
+        axis = self.domain.axis(dim)
+        if self.domain.extents[dim] == 1:
+            return Value("0", "index", literal=True)
+        name = self.coordinate(self.domain.coordinate(dim, dim, 1))
+        return Value(name, "index", frozenset(axis))
+
+    # Memory.
+
+    def load(self, buffer: str, dtype: str, coordinates: Sequence[Coordinate], stem: str) -> Value:
+        axes = frozenset(coordinate.axis for coordinate in coordinates)
+        varies = "r" in axes
+        key = (buffer, tuple(coordinates))
+
+        def make() -> Value:
+            address, mask = self.pointer(buffer), self.mask(axes)
+            if coordinates:
+                address += f" + {self.offset(coordinates)}"
+            text = f"tl.load({address}{f', mask={mask}' if mask else ''})"
+            return Value(self.assign(stem, text, varies), dtype, axes)
+
+        return self.once(key, varies, make)
+
+    def store(self, buffer: str, offset: str, value: Value, axes: frozenset[str]) -> None:
+        mask = self.mask(axes)
+        address = f"{self.pointer(buffer)} + {offset}"
+        text = f"tl.store({address}, {value.tensor()}{f', mask={mask}' if mask else ''})"
+        self.write(text, "r" in axes)
+
+    def write(self, text: str, varies: bool = False) -> None:
+        """Adds a line that writes memory, after all that reads in this sweep or function.
+
+        An output may lie where an input does, so nothing is read after the first write.
+        """
+        inside = varies and self.inner is not None
+        (self.writes_inside if inside else self.writes).append(text)
+
+    # Stages.
+
+    def read(self, read: Read) -> Value:
+        if read.source == "stage":
+            return self.value(read.index)
+        kind = self.region.arguments[read.index]
+        coordinates = self.domain.coordinates(kind.shape, read.dims)
+        return self.load(self.arguments[read.index], kind.dtype, coordinates, f"x{read.index}")
+
+    def value(self, index: int) -> Value:
+        """A stage's value, emitted now if it has not been; a reduction must have been."""
+        stage = self.region.stages[index]
+        varies = stage.kind == "full" and self.tiled
+        if index in self.stored:
+            identity = self.domain.coordinates(
+                self.region.parallel, range(len(self.region.parallel))
+            )
+            return self.load(self.stored[index], stage.type.dtype, identity, f"kept{index}")
+        key = ("stage", index)
+        if stage.kind == "reduce":
+            return self.known[key]
+        return self.once(key, varies, lambda: self.body(stage, varies))
+
+    def body(self, stage: Stage, varies: bool) -> Value:
+        """What a stage yields, or what a reduction folds."""
+        inputs = [self.read(read) for read in stage.reads]
+        return emit_body(
+            stage.block,
+            inputs,
+            stage.value,
+            self.index,
+            lambda stem, text: self.assign(stem, text, varies),
+        )
+
+    def reduce(self, indices: Sequence[int], also: Sequence[tuple[str, int]] = ()) -> None:
+        """One sweep: folds reductions over the columns, and stores full stages (buffer, stage)."""
+        looped = self.domain.columns > self.tiling.columns or self.tiling.slices > 1
+        for index in indices if looped else ():
+            self.known["accumulator", index] = self._accumulator(self.region.stages[index])
+        with self.sweep():
+            for index in indices:
+                stage = self.region.stages[index]
+                value = self.body(stage, True)
+                if looped:
+                    self._accumulate(self.known["accumulator", index], stage, value)
+                else:
+                    self.fold(index, self._masked(stage, value))
+            for buffer, index in also:
+                self.store_full(buffer, index)
+        for index in indices if looped else ():
+            self.fold(index, self.known["accumulator", index])
+
+    def _accumulator(self, stage: Stage) -> str:
+        dtype = LANGUAGE_DTYPES[_accumulated(stage.type.dtype)]
+        start = neutral(stage)
+        value = start.text if start.literal else "True" if "True" in start.text else "False"
+        name = ROW_NAMES[stage.combiner]
+        return self.assign(f"{name}_tile", f"tl.full((BLOCK_P, BLOCK_R), {value}, {dtype})", False)
+
+    def _accumulate(self, tile: str, stage: Stage, value: Value) -> None:
+        name = ROW_NAMES[stage.combiner]
+        text = widened(value).text
+        if self.column_mask:
+            text = f"tl.where(column, {widened(value).tensor()}, {neutral(stage).text})"
+            text = self.assign("masked", text, True)
+        self.line(f"{tile} = {FOLDS[name].format(tile, text)}", True)
+
+    def _masked(self, stage: Stage, value: Value) -> str:
+        """The value over whole rows of a tile, neutral outside of the domain."""
+        value = widened(value)
+        if self.column_mask:
+            return f"tl.where(column, {value.tensor()}, {neutral(stage).text})"
+        if "r" in value.axes:
+            return value.text
+        return f"tl.broadcast_to({value.tensor()}, (BLOCK_P, BLOCK_R))"
+
+    def fold(self, index: int, tile: str) -> None:
+        """Makes a reduction's value of a tile of what it folds."""
+        stage = self.region.stages[index]
+        name = ROW_NAMES[stage.combiner]
+        text = f"reduce_{name}({tile})"
+        if stage.type.dtype in NARROW:
+            text += f".to({LANGUAGE_DTYPES[stage.type.dtype]})"
+        made = self.assign(f"row_{name}", text, False)
+        self.known["stage", index] = Value(made, stage.type.dtype, frozenset("p"))
+
+    def store_full(self, buffer: str, index: int) -> None:
+        """Stores a full stage; in a region with reductions, within a sweep."""
+        value = self.value(index)
+        dims = range(len(self.domain.extents))
+        coordinates = self.domain.coordinates(self.domain.extents, dims)
+        offset = self.offset(coordinates) or self.row_name
+        self.store(buffer, offset, value, frozenset("pr" if self.tiled else "p"))
+
+    def store_row(self, buffer: str, index: int) -> None:
+        self.store(buffer, self.row_name, self.value(index), frozenset("p"))
+
+    def store_partial(self, buffer: str, index: int) -> None:
+        """Stores a reduction over this program's slice of the columns."""
+        offset = f"tl.program_id(1) * {self.domain.rows} + {self.row_name}"
+        self.store(buffer, offset, self.value(index), frozenset("p"))
+
+    def combine(self, indices: Sequence[int], prefix: str) -> None:
+        """Folds the partial results `prefix + index`, the columns of the domain being slices."""
+        dims = [len(self.region.parallel), *range(len(self.region.parallel))]
+        shape = (self.domain.columns, *self.region.parallel)
+        with self.sweep():
+            for index in indices:
+                stage = self.region.stages[index]
+                coordinates = self.domain.coordinates(shape, dims)
+                value = self.load(f"{prefix}{index}", stage.type.dtype, coordinates, "partial")
+                self.fold(index, self._masked(stage, value))
+
+    def lines(self) -> str:
+        """The function's body."""
+        return "".join(f"    {line}\n" for line in (*self.outer, *self.writes))
+
+    def finish(self) -> Function:
+        blocks = ["BLOCK_P: tl.constexpr"] + ["BLOCK_R: tl.constexpr"] * self.tiled
+        head = f"@triton.jit\ndef {self.name}({', '.join([*self.pointers, *blocks])}):\n"
+        return Function(
+            self.name,
+            head + self.lines(),
+            dict(self.pointers),
+            self.tiling.columns,
+        )
+
+
+def _accumulated(dtype: str) -> str:
+    return "f32" if dtype in NARROW else dtype
+
+
+def slice_columns(extent: int, columns: int, slices: int) -> int:
+    """Columns of one slice: whole tiles, so that only the last slice is ragged."""
+    tiles = -(-extent // columns)
+    return -(-tiles // slices) * columns
