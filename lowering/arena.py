@@ -6,9 +6,7 @@ ALIGNMENT = 64
 
 
 class Arena:
-    """Hands out byte ranges, each a multiple of 64; freed ranges are used again, the tightest
-    first.
-    """
+    """Hands out byte ranges, multiples of 64; freed ranges are used again, the tightest first."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,5 +1,4 @@
-"""The `keras` dialect: one `OpDef` an op holds its shape, its verifier, its builder and its
-meaning.
+"""The `keras` dialect: one `OpDef` an op holds its shape, verifier, builder and meaning.
 
 MLIR learns of the ops through IRDL text made from the same table, so the bindings, the verifier and
 the interpreter cannot drift apart. IRDL gives arity and attribute names; what it cannot say

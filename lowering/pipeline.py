@@ -16,8 +16,8 @@ from .passes.lower_to_linalg import LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
 
 STAGES = ("keras", "linalg", "regions", "plan")
-# Ops with a Triton template that a target without one takes as plain loops.
-ROW_OPS = frozenset(
+# Ops with a Triton template that a target without one takes as plain loops where it can.
+SPELLED_OUT = frozenset(
     [
         "softmax",
         "softmax_grad",
@@ -27,6 +27,10 @@ ROW_OPS = frozenset(
         "layer_norm_grad",
         "cross_entropy",
         "cross_entropy_grad",
+        "max_pool2d",
+        "max_pool2d_grad",
+        "avg_pool2d",
+        "avg_pool2d_grad",
     ]
 )
 OnStage = Callable[[ir.Module], None]
@@ -36,12 +40,12 @@ def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
     """The passes in order.
 
     Args:
-        decompose: spell row ops (softmax, norms, losses) out as loops, which then fuse.
+        decompose: spell row ops and pooling out as loops, which then fuse.
         epilogues: let pointwise readers of a product or convolution join its kernel.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
-        LowerToLinalg(decompose=ROW_OPS if decompose else frozenset()),  # keras -> linalg
+        LowerToLinalg(decompose=SPELLED_OUT if decompose else frozenset()),  # keras -> linalg
         FuseRegions(
             epilogues=epilogues
         ),  # linalg -> regions: kernels, as few as memory traffic asks

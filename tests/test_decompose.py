@@ -6,12 +6,19 @@ from dialect_cases import CASES
 from mlir import ir
 
 from keras_triton.lowering import dialect, mlir
-from keras_triton.lowering.decompose import DECOMPOSITIONS, decompose, decompose_module
+from keras_triton.lowering.decompose import (
+    DECOMPOSITIONS,
+    can_decompose,
+    decompose,
+    decompose_module,
+)
 from keras_triton.lowering.errors import DialectError
 from keras_triton.lowering.interpret import run
 from keras_triton.lowering.mlir import TORCH_DTYPES, TensorType
 
 NAN, INF = float("nan"), float("inf")
+TILED = {"window": (2, 3), "strides": (2, 3), "pads": (0, 0, 0, 0)}
+POOLING = ("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad")
 SPECIAL_ROWS = torch.tensor(
     [
         [1.0, NAN, 3.0, -2.0, 0.0],
@@ -30,6 +37,19 @@ def typed(name: str, inputs: list[torch.Tensor], dtype: torch.dtype) -> list[tor
     if name == "layer_norm_grad" and dtype != torch.float64:
         converted[2:4] = [x.float() for x in converted[2:4]]
     return converted
+
+
+def pooling(name: str) -> tuple[list[torch.Tensor], dict]:
+    """Windows that tile an image of [2, 4, 9, 3], with a NaN, infinities and equal elements in it."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(-3, 4, (2, 4, 9, 3), generator=generator).double()
+    image[0, 0, 0, 0], image[0, 1, 4, 1], image[1, :2, :3] = NAN, INF, -INF
+    pooled = torch.randn(2, 2, 3, 3, generator=generator, dtype=torch.float64)
+    index = torch.randint(0, 6, pooled.shape, generator=generator, dtype=torch.int32)
+    if not name.endswith("_grad"):
+        return [image], TILED
+    inputs = [pooled, index] if name.startswith("max") else [pooled]
+    return inputs, {"shape": tuple(image.shape), **TILED}
 
 
 def module_of(name: str, inputs: list[torch.Tensor], attributes: dict) -> ir.Module:
@@ -61,9 +81,11 @@ def ops_of(module: ir.Module) -> list[ir.Operation]:
 @pytest.mark.parametrize("dtype", ["f64", "f32", "bf16"])
 @pytest.mark.parametrize("name", sorted(DECOMPOSITIONS))
 def test_means_the_same(name, dtype):
-    case = CASES[name]
-    inputs = typed(name, list(case.inputs), TORCH_DTYPES[dtype])
-    module = module_of(name, inputs, case.attributes)
+    inputs, attributes = (
+        pooling(name) if name in POOLING else (CASES[name].inputs, CASES[name].attributes)
+    )
+    inputs = typed(name, list(inputs), TORCH_DTYPES[dtype])
+    module = module_of(name, inputs, attributes)
     before = mlir.text(module)
     plain = decompose_module(module, [name])
     assert mlir.text(module) == before
@@ -74,7 +96,7 @@ def test_means_the_same(name, dtype):
     for made, expected in zip(run(plain, inputs), run(module, inputs), strict=True):
         # Constants such as epsilon are rounded to float32 where the compute dtype is.
         tolerance = 1e-12 if dtype == "f64" else 1e-6 if dtype == "f32" else 1e-2
-        torch.testing.assert_close(made, expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(made, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "argmax", "argmin", "cross_entropy"])
@@ -95,6 +117,18 @@ def test_argmax_of_other_axes_and_integers():
     module = module_of("argmax", [x], {"axis": 1})
     (made,) = run(decompose_module(module, ["argmax"]), [x])
     assert torch.equal(made, x.argmax(1))
+
+
+@pytest.mark.parametrize(
+    "change", [{"strides": (1, 1)}, {"pads": (1, 0, 0, 0)}, {"window": (2, 2)}]
+)
+def test_windows_that_do_not_tile_are_left_alone(change):
+    (image,), _ = pooling("max_pool2d")
+    module = module_of("max_pool2d", [image], {**TILED, **change})
+    (op,) = [op for op in ops_of(module) if op.name == "keras.max_pool2d"]
+    assert not can_decompose(op)
+    left = decompose_module(module, ["max_pool2d"])
+    assert [op.name for op in ops_of(left)] == ["keras.max_pool2d", "func.return"]
 
 
 def test_half_precision_computes_in_float32():

@@ -243,12 +243,13 @@ class _Reader:
         made = small.inline(body, value, squeezing, read)
         kept = tuple(extent for extent in extents if extent != 1)
         parallel = sum(extent != 1 for extent in result.shape)
-        name = (
-            ir.StringAttr(op.attributes["keras.op"]).value
-            if "keras.op" in op.attributes
-            else "loop"
-        )
-        return Loop(kept, parallel, small, made, combiner if parallel < len(kept) else "", name)
+        combiner = combiner if parallel < len(kept) else ""
+        return Loop(kept, parallel, small, made, combiner, _keras_op(op))
+
+
+def _keras_op(op: ir.Operation) -> str:
+    attributes = op.attributes
+    return ir.StringAttr(attributes["keras.op"]).value if "keras.op" in attributes else "loop"
 
 
 def _copied(graph: Graph, loop: Loop) -> int | None:

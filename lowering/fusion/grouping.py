@@ -22,9 +22,7 @@ KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 @dataclass(eq=False)
 class Group:
-    """Nodes of one kernel, in program order; `template` is the call whose epilogue the loops
-    are.
-    """
+    """Nodes of one kernel, in program order; `template` is the call that the loops finish."""
 
     nodes: list[int]
     mask: int
@@ -47,9 +45,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """max_row: elements of a row that may stay in fast memory between a reduction and what reads
-    its row.
-    """
+    """max_row: elements of a row that may stay in fast memory from a reduction to its readers."""
 
     max_row: int
     epilogues: bool
@@ -86,9 +82,7 @@ class Grouping:
         return [group for group in dict.fromkeys(self.of) if group.nodes]
 
     def try_merge(self, first: Group, second: Group) -> str:
-        """Merges the two (nodes of `first` feed or stand beside those of `second`); "" or why
-        not.
-        """
+        """Merges two, `first` feeding or standing beside `second`; "" or why not."""
         try:
             merged = self._merged(first, second)
         except Refusal as refusal:
@@ -277,8 +271,7 @@ def _shown(extents: tuple[int, ...]) -> str:
 
 
 def update_values(graph: Graph) -> frozenset[int]:
-    """Values of loops that only lead to new values of donated arguments, each of one parameter's
-    shape.
+    """Loops' values, shaped as a parameter, that lead to new values of donated arguments only.
 
     Where the optimizer's layer is named, only its loops count. One such chain alone is no group of
     updates, and then nothing is kept apart.
@@ -314,9 +307,7 @@ def _is_optimizer(graph: Graph, value: int) -> bool:
 
 
 def group_all(grouping: Grouping) -> None:
-    """Merges until nothing more fits: sibling reductions, then producers with readers, then
-    siblings.
-    """
+    """Merges what fits: sibling reductions, then producers with readers, then siblings."""
     _merge_siblings(grouping, reductions=True)
     changed = True
     while changed:

@@ -1,6 +1,4 @@
-"""Writes one group of nodes as a kernel function: the fewest stages that the region contract
-allows.
-"""
+"""Writes a group of nodes as a kernel function, in the fewest stages the contract allows."""
 
 from __future__ import annotations
 
@@ -104,9 +102,7 @@ class _KernelWriter:
         return [*attributes, f"keras.reason = {string_list(reasons)}"] if reasons else attributes
 
     def _roots(self) -> set[int]:
-        """Loops that are stages of their own; the others stand in the body of the one stage that
-        reads them.
-        """
+        """Loops that are stages; each other one stands in the body of the stage that reads it."""
         roots: set[int] = set()
         stages: dict[int, set[int]] = {}
         for number in reversed(self.group.nodes):

@@ -24,9 +24,7 @@ def rematerialize(grouping: Grouping) -> None:
 
 
 def _is_cheap(grouping: Grouping, number: int) -> bool:
-    """Whether all readers elsewhere are loops, and what is in memory anyway tells them the
-    value.
-    """
+    """Whether all readers elsewhere are loops that can compute it from what is in memory."""
     graph, group = grouping.graph, grouping.of[number]
     loop = graph.nodes[number].loop
     if loop is None or loop.combiner or group.is_update or len(group.nodes) == 1:

@@ -144,9 +144,7 @@ class Body:
     def lines(
         self, values: list[int], names: dict[tuple[Any, Dims], str]
     ) -> tuple[list[str], list[str]]:
-        """MLIR text of the code that `values` need, and their names; `names` are those of the
-        reads.
-        """
+        """MLIR text of the code that `values` need, and their names; `names` are the reads'."""
         shown: dict[int, str] = {}
         lines = []
         for position in self.live(values):

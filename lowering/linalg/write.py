@@ -1,6 +1,4 @@
-"""Writes linalg on tensors as MLIR text: the one spelling that all passes which build modules
-share.
-"""
+"""Writes linalg on tensors as MLIR text: the one spelling of all passes that build modules."""
 
 from __future__ import annotations
 
@@ -76,8 +74,7 @@ class Writer:
         location: str = "",
         op: str = "",
     ) -> str:
-        """One linalg.generic over `extents` computing `value`, folded by `combiner` over the last
-        dims.
+        """One linalg.generic over `extents`: `value`, folded by `combiner` over the last dims.
 
         `named` gives the SSA name and type of a source that the body reads; `op` names the keras
         op.

@@ -75,9 +75,7 @@ def _infer_dropout(types: Types, attributes: Attributes) -> list[TensorType]:
 
 @define("dropout", "x key", _infer_dropout, attributes="rate")
 def _dropout(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """x / (1 - rate) where random_uniform(key) >= rate, else 0. Its own gradient, with the same
-    key.
-    """
+    """x / (1 - rate) where random_uniform(key) >= rate, else 0; with one key, its own gradient."""
     x, key = xs
     (draw,) = _random_uniform([key], {"shape": tuple(x.shape)})
     return [

@@ -111,9 +111,7 @@ class _Reasons:
         self.grouping, self.names = grouping, names
 
     def of(self, group: Group) -> list[str]:
-        """One sentence for each kernel or reshape that `group` reads from without being one with
-        it.
-        """
+        """A sentence for each kernel or reshape that `group` reads and is not one with."""
         graph, found = self.grouping.graph, {}
         if not group.is_loop:
             return []

@@ -105,9 +105,7 @@ def _key(function: ir.OpView) -> Key | None:
 
 
 def _kinds(region: Region) -> tuple[str, ...] | None:
-    """For each argument how it is read: "scalar", "element" or "any"; None if in another way or
-    both.
-    """
+    """How each argument is read: "scalar", "element", "any"; None if otherwise or mixed."""
     rank = len(region.parallel)
     single = all(extent == 1 for extent in region.parallel)
     kinds = ["any"] * len(region.arguments)
@@ -219,9 +217,7 @@ def _text(
 
 
 def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
-    """The ops of `@main`, those of a group together behind the last, each after what it depends
-    on.
-    """
+    """The ops of `@main`, each after what it depends on, a group's together behind the last."""
     maker = {result: n for n, item in enumerate(items) for result in item.op.results}
     members = {n: grouped[n].items if n in grouped else [n] for n in range(len(items))}
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from mlir import ir
 
+from ..decompose import decompose_module
 from ..linalg import (
     random as linalg_random,  # noqa: F401  (linalg_random adds rules)
 )
@@ -42,8 +43,6 @@ class LowerToLinalg(Pass):
 
 
 def _decomposed(module: ir.Module, names: frozenset[str]) -> ir.Module:
-    from ..decompose import decompose_module
-
     return decompose_module(module, names)
 
 

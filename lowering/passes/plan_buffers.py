@@ -137,9 +137,7 @@ def _sliced(op: ir.Operation, part: _Part) -> _Part:
 def _places(
     program: _Program, donated: dict[int, int], kernels: dict[str, ir.OpView]
 ) -> tuple[dict[int, _Place], Arena]:
-    """Where each root lives: results in their outputs or arguments where that is safe, others in
-    the arena.
-    """
+    """Where each root lives: an output or argument where that is safe, else the arena."""
     places = {i: _Place("argument", i) for i in range(program.arguments)}
     owner = {result: argument for argument, result in donated.items()}
     maker = {root: (i, step) for i, step in enumerate(program.steps) for root in step.results}
@@ -293,9 +291,7 @@ class _PlanWriter:
         self.writer.line(f"func.call @{step.kernel}({operands}) : ({kinds}) -> () {step.location}")
 
     def _declare(self, step: _Step, kinds: list[str]) -> None:
-        """A kernel is launched once, an extern perhaps often: then its operands' layouts must
-        agree.
-        """
+        """A kernel is launched once, an extern maybe often: then operands' layouts must agree."""
         kernel = self.kernels[step.kernel].operation
         extern = (
             f", keras.extern = {kernel.attributes['keras.extern']}"
