@@ -43,9 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Key:
-    """What a tuning result depends on: the kernel's source, its problem, the device and the
-    compiler.
-    """
+    """What a tuning result depends on: kernel source, problem, device and compiler."""
 
     kernel: str
     source: str

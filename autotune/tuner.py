@@ -1,6 +1,4 @@
-"""Tunes one kernel: tries what a search proposes, checks results before times count, keeps the
-best.
-"""
+"""Tunes one kernel: tries what a search proposes, checks results first, keeps the best."""
 
 from __future__ import annotations
 
@@ -30,8 +28,7 @@ def choose(
     device: torch.device,
     progress: Progress | None = None,
 ) -> Config:
-    """The configuration to use: the stored best, else what tuning at `effort` finds, else the first
-    guess.
+    """The configuration to use: the stored best, else what tuning finds, else the first guess.
 
     `effort` "none" never runs a kernel. Ctrl-C ends the search and keeps the best so far.
     """

@@ -33,7 +33,8 @@ _TENSOR_CORE = re.compile(r"\b(wgmma|tcgen05|mma)\.(?:mma_async|mma|sync)\b")
 class Report:
     """One compiled kernel: registers of a thread, bytes of spills of a thread (stack and local
     memory), bytes of shared memory of a program, the tensor core instructions used ("wgmma",
-    "tcgen05", "mma" or ""), the texts, the binary, and the seconds the compilation took (near zero when Triton's disk cache had it)."""
+    "tcgen05", "mma" or ""), the texts, the binary, and the seconds the compilation took (near zero
+    when Triton's disk cache had it)."""
 
     name: str
     capability: int

@@ -52,8 +52,7 @@ def max_pool2d_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The largest element of each window and its place kh * KW + kw: the first of equals, or the
-    first NaN."""
+    """The largest element of a window and its place kh * KW + kw: the first, or the first NaN."""
     place = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK).to(INDEX)
     present = place < N * OH * OW * C
     channel = place % C

@@ -95,7 +95,7 @@ def binary(body: Body, floating: str, integer: str, a: int, b: int) -> int:
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Registers the decorated function as the scalar meaning of `names`, the only one."""
+    """Registers the decorated function as the scalar meaning of `names`; a second is refused."""
 
     def register(function: Rule) -> Rule:
         for name in names:
