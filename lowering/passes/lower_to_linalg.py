@@ -13,9 +13,6 @@ from typing import ClassVar
 from mlir import ir
 
 from ..decompose import decompose_module
-from ..linalg import (
-    random as linalg_random,  # noqa: F401  (linalg_random adds rules)
-)
 from ..linalg import rules as linalg_rules
 from ..linalg.write import argument_text, attribute_text, op_text
 from ..mlir import functions, parse
@@ -35,15 +32,11 @@ class LowerToLinalg(Pass):
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
         if self.decompose:
-            module = _decomposed(module, self.decompose)
+            module = decompose_module(module, self.decompose)
         lines = ['module attributes {keras.stage = "linalg"} {']
         for name, function in functions(module).items():
             lines += _function(name, function)
         return parse("\n".join([*lines, "}"]))
-
-
-def _decomposed(module: ir.Module, names: frozenset[str]) -> ir.Module:
-    return decompose_module(module, names)
 
 
 def _function(name: str, function: ir.OpView) -> list[str]:
