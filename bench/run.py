@@ -123,6 +123,30 @@ def machine() -> dict:
     }
 
 
+def _print(rows: list[dict]) -> None:
+    table = Table(title="time of the peer / time of keras-triton: above 1, keras-triton is faster")
+    for column in (
+        "model",
+        "batch",
+        "mode",
+        "peer",
+        "ratio",
+        "quartiles",
+        "ms",
+        "first s",
+        "peak MB",
+    ):
+        table.add_column(column)
+    for row in rows:
+        low, high = row["ratio_quartiles"]
+        pairs = (
+            f"{row[f'ours_{key}']} / {row[f'peer_{key}']}" for key in ("ms", "first_s", "peak_mb")
+        )
+        names = (str(row[key]) for key in ("model", "batch", "mode", "peer"))
+        table.add_row(*names, f"{row['ratio_median']:.2f}", f"{low:.2f}-{high:.2f}", *pairs)
+    Console().print(table)
+
+
 def _stderr() -> Console:
     return Console(stderr=True)
 
@@ -147,12 +171,7 @@ def main() -> None:
         for batch in options.batches
         for row in compare(model, batch, options.peers, options.rounds, options.steps)
     ]
-    table = Table(title="time of the peer / time of keras-triton (above 1: keras-triton is faster)")
-    for column in rows[0]:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    _print(rows)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({**machine(), "rows": rows}, indent=1) + "\n")
