@@ -94,6 +94,7 @@ class Finder:
             run(module)
             action(module)
 
+        # mypy takes no assignment to a method, even on one object.
         spec.loader.exec_module = run_and_act  # type: ignore[method-assign]
         return spec
 
@@ -104,6 +105,7 @@ def select_backend() -> bool:
     if config is None or str.__str__(config._BACKEND) != "triton":
         return False
     check_environment()
+    # sys.modules says of a module only that it is one.
     config._BACKEND = BackendName("triton")  # type: ignore[attr-defined]
     return True
 
