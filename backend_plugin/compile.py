@@ -1,17 +1,17 @@
 """From a captured step to a program: import, lower, compile for the target, and never lose the run.
 
 A kernel that does not compile is replaced by its meaning on torch; a step that cannot be lowered at
-all runs as the captured graph. Either warns once, with a command that reproduces it, and shows in
-the report.
+all runs as the captured graph. Each such failure warns once a process, with a command that reproduces
+it if there is a module to reproduce it from, and shows in every report.
 """
 
 from __future__ import annotations
 
 import hashlib
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from mlir import ir
@@ -28,9 +28,13 @@ from .dump import Dump
 from .journal import record
 from .report import Report, describe
 from .runtime import Program
-from .settings import settings
+from .settings import Settings, settings
 from .targets import Compiled, Target, choose
 from .targets.base import meaning_of
+from .unsigned import as_signed, signed_bytes
+
+# What was warned of already: a failure comes back with every signature and every step.
+_warned: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -58,26 +62,28 @@ def compile_captured(captured: Captured) -> CompiledModule:
     return compiled
 
 
-def compile_quietly(captured: Captured) -> CompiledModule:
-    """Compiles a captured step for the device of its inputs and the target the settings ask for.
+def compile_quietly(captured: Captured, options: Settings | None = None) -> CompiledModule:
+    """Compiles a captured step for the device of its inputs and the target that `options` (the
+    process's settings if None) ask for.
 
     The result takes the tensors of `captured.inputs` and returns those of `captured.outputs`; a
     state output may be the input's own storage, updated in place. Never raises for a step that
     captured: what does not compile runs on torch, with one warning.
     """
+    options = options or settings()
     device = _device(captured)
-    target = choose(settings().target, device)
-    dump = Dump.for_step(settings().dump, captured.name)
+    target = choose(options.target, device)
+    dump = Dump.for_step(options.dump, captured.name)
     dump.text("0-captured.py", captured.graph.print_readable(print_output=False))
     try:
         module = import_captured(captured)
     except Exception as error:
-        return _graph_itself(captured, target, error)
+        return _graph_itself(captured, target, error, None)
     try:
-        return compile_module(module, target, device, name=captured.name, dump=dump)
+        compiled = compile_module(module, target, device, name=captured.name, dump=dump)
     except Exception as error:
-        _warn(captured.name, error, _save(module), target)
-        return _graph_itself(captured, target, error, warn=False)
+        return _graph_itself(captured, target, error, module)
+    return replace(compiled, program=signed_bytes(captured.graph, compiled.program))
 
 
 def import_captured(captured: Captured) -> ir.Module:
@@ -93,9 +99,8 @@ def import_captured(captured: Captured) -> ir.Module:
         for index, spec in enumerate(captured.outputs)
         if spec.kind == "state" and id(spec.variable) in states
     }
-    return import_graph(
-        captured.graph, [ImportInput(spec.name) for spec in captured.inputs], donated
-    )
+    inputs = [ImportInput(spec.name) for spec in captured.inputs]
+    return import_graph(as_signed(captured.graph), inputs, donated)
 
 
 def compile_module(
@@ -130,23 +135,19 @@ def compile_module(
 def _by_meaning(
     plan: Plan, kernel: str, error: Exception, planned: ir.Module, target: Target
 ) -> Compiled:
-    _warn(f"kernel {kernel}", error, _save(planned), target)
+    _warn(f"kernel {kernel}", error, planned, target)
     return Compiled(
         meaning_of(plan.kernels[kernel]), "torch (meaning of the kernel)", _sentence(error)
     )
 
 
 def _graph_itself(
-    captured: Captured, target: Target, error: Exception, warn: bool = True
+    captured: Captured, target: Target, error: Exception, module: ir.Module | None
 ) -> CompiledModule:
-    """The captured graph, op by op on torch: what is left when lowering fails."""
-    if warn:
-        warnings.warn(
-            f"keras-triton runs {captured.name} op by op on torch, since it did not import: "
-            f"{_sentence(error)}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    """The captured graph, op by op on torch: what is left when lowering fails. `module` is what it
+    imported as, None if it did not.
+    """
+    _warn(captured.name, error, module, target)
 
     def run(arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():
@@ -165,25 +166,32 @@ def _device(captured: Captured) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _save(module: ir.Module) -> Path:
-    """Keeps a failing module in the cache folder; the same module is kept once."""
+def _warn(what: str, error: Exception, module: ir.Module | None, target: Target) -> None:
+    """Says once in a process what runs on torch and why, and how to see it fail alone."""
+    sentence = _sentence(error)
+    if (what, sentence) in _warned:
+        return
+    _warned.add((what, sentence))
+    message = f"keras-triton could not compile {what} and runs it on torch: {sentence}"
+    if module is not None:
+        message += f" {_reproduction(module, target)}"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _reproduction(module: ir.Module, target: Target) -> str:
+    """Keeps a failing module in the cache folder; the sentence that says how to compile it."""
     text = mlir.text(module)
-    path = settings().cache / "failed" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.mlir"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def _warn(what: str, error: Exception, saved: Path, target: Target) -> None:
-    warnings.warn(
-        f"keras-triton could not compile {what} and runs it on torch: {_sentence(error)} "
-        f"Reproduce with: keras-triton compile {saved} --target {target.name}",
-        RuntimeWarning,
-        stacklevel=3,
-    )
+    folder = settings().cache / "failed"
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.mlir"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:  # a full or read-only disk must not end a training run either
+        return f"The module could not be kept in {folder} ({error.strerror})."
+    return f"Reproduce with: keras-triton compile {path} --target {target.name}"
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of an error, as a sentence."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return f"{line}."
+    """An error as one sentence of at most 300 characters: MLIR spreads its own over lines."""
+    text = str(error).strip() or type(error).__name__
+    return f"{textwrap.shorten(text, 300).rstrip('.')}."

@@ -161,8 +161,11 @@ class BoundProgram:
     def __call__(self, tensors: list[torch.Tensor]) -> Any:
         """Run on the data tensors; new states are in the variables afterwards."""
         storages = [variable._value for variable in self._variables]
+        # A program takes contiguous memory; `contiguous` gives the same object where it already is.
+        states = [storage.contiguous() for storage in storages]
+        constants = [constant.contiguous() for constant in self._constants]
         with torch.no_grad():
-            outputs = self._program([*tensors, *storages, *self._constants])
+            outputs = self._program([*tensors, *states, *constants])
             count = self._result_count
             for position, new in zip(self._written, outputs[count:], strict=True):
                 storage = storages[position]

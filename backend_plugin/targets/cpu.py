@@ -26,8 +26,9 @@ class CpuTarget:
         loops = {name: f for name, f in functions.items() if kernel_kind(f) in ("loop", "multi")}
         compiled: dict[str, Compiled | Exception] = {}
         compiled.update(self._native(loops))
-        for name in functions.keys() - loops.keys():
-            compiled[name] = self._vendor(functions[name])
+        for name, function in functions.items():
+            if name not in loops:
+                compiled[name] = self._vendor(function)
         return compiled
 
     def _native(self, loops: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
@@ -56,7 +57,8 @@ class CpuTarget:
     def _vendor(self, function: ir.OpView) -> Compiled | Exception:
         kind = kernel_kind(function)
         return vendor.compile_op(function) or EmitError(
-            f"no call of torch computes {kind} and more"
+            f"{kind} is fused with other ops, as for a GPU; on a CPU one call of torch computes "
+            f"{kind} and nothing else"
         )
 
 
