@@ -19,10 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["KERAS_BACKEND"] = "triton"
     from keras_triton.lowering.errors import LoweringError
 
+    from .capture_errors import CaptureError
+
     try:
         return options.run(options)
-    except (LoweringError, OSError, ValueError) as error:
-        print(f"keras-triton: {error}", file=sys.stderr)
+    except (CaptureError, LoweringError, OSError, ValueError) as error:
+        # MLIR and Keras spread their sentences over lines.
+        print("keras-triton:", " ".join(str(error).split()), file=sys.stderr)
         return 2
 
 
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "model", help="a saved model (.keras), or 'digits' or 'mlp' for the built-in examples"
     )
-    explain.add_argument("--batch", type=int, default=32, help="batch size (default 32)")
+    explain.add_argument("--batch", type=_positive, default=32, help="batch size (default 32)")
     explain.add_argument("--step", choices=("train", "predict"), default="predict")
     _common(explain)
     explain.set_defaults(run=_explain)
@@ -72,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="versions, devices and settings")
     info.set_defaults(run=_info)
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return int(text)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

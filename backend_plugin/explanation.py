@@ -14,14 +14,15 @@ def explain(model_or_fn: Any, *example: Any) -> Report:
     Args:
         model_or_fn: a Keras model, or a function of tensors written with `keras.ops`.
         example: a model takes `x` (its predict step is explained) or `x, y[, sample_weight]` (its
-            train step if it is compiled for training, else its test step); a function takes its
-            arguments. Arrays or tensors; only shapes and dtypes matter.
+            train step); a function takes its arguments. Arrays or tensors; only shapes and dtypes
+            matter.
 
     Returns:
         A `Report`: print it, or take its rows. Nothing is trained and no variable changes.
 
     Raises:
         CaptureError: the step cannot be captured; the sentence names the layer and the op.
+        ValueError: targets for a model that was not compiled for training.
     """
     from .compile import compile_quietly
 
@@ -44,7 +45,9 @@ def capture_example(model_or_fn: Any, *example: Any):
 
 def _step_of(model: Any, tensors: tuple[Any, ...]) -> tuple[str, Callable]:
     """The step that the example calls for, on a model that is built."""
-    if len(tensors) > 1 and model.compiled:
+    if len(tensors) > 1:
+        if not model.compiled:
+            raise ValueError(f"{model.name} has no loss to train with: call model.compile first")
         model._symbolic_build(data_batch=tensors)
         return "train_step", model.train_step
     if not model.built:

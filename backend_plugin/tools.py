@@ -7,15 +7,19 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from mlir import ir
 from rich.console import Console
 from rich.table import Table
 
 from keras_triton.lowering import interpret, mlir
+from keras_triton.lowering.errors import DialectError, LoweringError
 from keras_triton.lowering.mlir import TensorType
 
 from . import compile as compiler
@@ -26,13 +30,51 @@ from .targets import choose
 
 
 def compile_stage(path: Path, target: str | None, dump: Path | None) -> Report:
-    """Goes on from a module of any stage: the kernels that its text gives on a target."""
-    module = mlir.parse(path.read_text())
+    """Goes on from a module of any stage: the kernels that its text gives on a target.
+
+    Raises:
+        ValueError: the file holds no module to compile, or the target cannot run here.
+    """
+    module = read_module(path)
     device = torch.device("cuda" if target == "triton" else "cpu")
     chosen = choose(target or settings().target, device)
     return compiler.compile_module(
         module, chosen, device, name=path.stem, dump=Dump.for_step(dump, path.stem)
     ).report
+
+
+def read_module(path: Path) -> ir.Module:
+    """The module that a file spells.
+
+    Raises:
+        ValueError: the file cannot be read, or what it holds is no module with a `@main`.
+    """
+    try:
+        module = mlir.parse(path.read_text())
+        _main_of(module)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text, so it holds no module") from None
+    except LoweringError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return module
+
+
+def _main_of(module: ir.Module) -> ir.OpView:
+    """`@main`, which a plan holds beside its kernels."""
+    where: ir.Module | ir.OpView = module
+    if mlir.stage_of(module) == "plan":
+        parts = {
+            ir.StringAttr(op.attributes["sym_name"]).value: op for op in module.body.operations
+        }
+        if not {"kernels", "plan"} <= parts.keys():
+            raise DialectError("a module of stage plan holds the modules @kernels and @plan")
+        where = parts["plan"]
+    found = mlir.functions(where)
+    if "main" not in found:
+        raise DialectError("the module has no function @main")
+    return found["main"]
 
 
 def explain_model(
@@ -41,36 +83,43 @@ def explain_model(
     """The report of a saved model's step, or of a built-in example's, at a batch size.
 
     Raises:
-        ValueError: the model has no single input of known shape to make an example for.
+        ValueError: there is no such model, or no example of its inputs or targets can be made.
     """
-    import os
-
-    import numpy as np
-
     from . import samples
-    from .explanation import explain
+    from .explanation import capture_example
 
-    if target or dump:
-        os.environ.update(
-            {f"KERAS_TRITON_{k}": str(v) for k, v in (("TARGET", target), ("DUMP", dump)) if v}
-        )
-        settings.cache_clear()
+    data: list[Any]
     if name in ("digits", "mlp"):
         model, *data = samples.example(name, batch)
+    elif step == "train":
+        raise ValueError(
+            "a saved model's train step needs targets: call keras_triton.explain(model, x, y)"
+        )
     else:
-        import keras
+        model, *data = _saved_model(name, batch)
+    captured = capture_example(model, *(data if step == "train" else data[:1]))
+    options = settings()
+    options = replace(options, target=target or options.target, dump=dump or options.dump)
+    return compiler.compile_quietly(captured, options).report
 
-        model = keras.models.load_model(name)
-        if any(extent is None for extent in model.input_shape[1:]):
+
+def _saved_model(name: str, batch: int) -> tuple[Any, Any]:
+    """A model in a file, and zeros for each of its inputs."""
+    if not Path(name).is_file():
+        raise ValueError(f"{name!r} is neither a file nor one of the examples digits and mlp")
+    import keras
+
+    model = keras.models.load_model(name)
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise ValueError(f"{name} does not say what its inputs are: call keras_triton.explain")
+    for tensor in inputs:
+        if None in tensor.shape[1:]:
             raise ValueError(
-                f"{name} has inputs {model.input_shape}: explain needs every extent but the batch"
+                f"{name} has an input of shape {tensor.shape}: explain needs every extent but the batch"
             )
-        data = [np.zeros((batch, *model.input_shape[1:]), "float32")]
-        if step == "train":
-            raise ValueError(
-                "a saved model's train step needs targets: call keras_triton.explain(model, x, y)"
-            )
-    return explain(model, *(data if step == "train" else data[:1]))
+    zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
+    return model, zeros[0] if len(zeros) == 1 else zeros
 
 
 def compare_targets(path: Path, seed: int, as_json: bool) -> int:
@@ -80,9 +129,9 @@ def compare_targets(path: Path, seed: int, as_json: bool) -> int:
     "Far" is relative to the largest magnitude of each result: 1e-3 for results in float32, where
     sums of thousands of terms lose that much, and 3e-2 for half precision.
     """
-    text = path.read_text()
-    inputs = random_inputs(mlir.parse(text), seed)
-    expected = interpret.run(mlir.parse(text), [tensor.clone() for tensor in inputs], exact=True)
+    module = read_module(path)
+    inputs = random_inputs(module, seed)
+    expected = interpret.run(module, [tensor.clone() for tensor in inputs], exact=True)
     rows, worst = [], 0
     for name in (
         "reference",
@@ -91,9 +140,7 @@ def compare_targets(path: Path, seed: int, as_json: bool) -> int:
         *(["triton"] if torch.cuda.is_available() else []),
     ):
         device = torch.device("cuda" if name == "triton" else "cpu")
-        program = compiler.compile_module(
-            mlir.parse(text), choose(name, device), device, name=path.stem
-        )
+        program = compiler.compile_module(module, choose(name, device), device, name=path.stem)
         results = program([tensor.clone().to(device) for tensor in inputs])
         distance = max(
             _distance(got.cpu(), want) for got, want in zip(results, expected, strict=True)
@@ -117,17 +164,20 @@ def compare_targets(path: Path, seed: int, as_json: bool) -> int:
 
 
 def random_inputs(module: ir.Module, seed: int) -> list[torch.Tensor]:
-    """Inputs for `@main`: normal floats, small non-negative integers, fair bools.
+    """Inputs for `@main`: normal floats, fair bools, and integers 0 and 1, since an integer may be a
+    class or an index, of which there are two at least.
 
     Weights are scaled by their fan-in, as initializers do: logits in the hundreds would compare
     cancellations. What is named velocity, variance, count or rate is squared, for none is negative.
     """
     generator = torch.Generator().manual_seed(seed)
-    function = mlir.functions(module)["main"]
-    arguments = function.regions[0].blocks[0].arguments
-    names = [_argument_name(function, i) for i in range(len(arguments))]
+    function = _main_of(module)
+    arguments = list(function.regions[0].blocks[0].arguments)
+    named = [(argument, _argument_name(function, i)) for i, argument in enumerate(arguments)]
+    if mlir.stage_of(module) == "plan":  # its outputs and its arena are arguments without a name
+        named = [(argument, name) for argument, name in named if name]
     made = []
-    for argument, name in zip(arguments, names, strict=True):
+    for argument, name in named:
         kind = TensorType.of(argument)
         if kind.is_float:
             value = torch.randn(kind.shape, generator=generator)
@@ -137,10 +187,8 @@ def random_inputs(module: ir.Module, seed: int) -> list[torch.Tensor]:
                 value /= prod(kind.shape[:-1]) ** 0.5
             made.append(value.to(kind.torch_dtype))
         else:
-            high = 2 if kind.dtype == "i1" else 8
-            made.append(
-                torch.randint(0, high, kind.shape, generator=generator).to(kind.torch_dtype)
-            )
+            value = torch.randint(0, 2, kind.shape, generator=generator)
+            made.append(value.to(kind.torch_dtype))
     return made
 
 
@@ -184,6 +232,7 @@ def print_info() -> None:
 
     from . import __version__
 
+    chosen = settings()
     print(f"keras-triton {__version__}, Python {platform.python_version()}")
     for package in ("keras", "torch", "triton", "xtc-mlir-python-bindings", "numpy"):
         try:
@@ -192,4 +241,4 @@ def print_info() -> None:
             print(f"{package}: not known to pip")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     print(f"{device}, {torch.get_num_threads()} CPU threads")
-    print(settings())
+    print(chosen)

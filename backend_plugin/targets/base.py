@@ -50,10 +50,11 @@ def choose(setting: str, device: torch.device) -> Target:
     from .triton import TritonTarget
 
     name = setting if setting != "auto" else ("triton" if device.type == "cuda" else "cpu")
-    if name == "triton" and device.type != "cuda":
+    if name == "triton" and not (device.type == "cuda" and torch.cuda.is_available()):
         raise ValueError(
-            f"KERAS_TRITON_TARGET=triton needs data on a CUDA device, not on {device}; without a GPU use "
-            "interpret, which runs the same kernels in Triton's interpreter."
+            "target triton needs data on a CUDA device, and "
+            + (f"this is on {device}" if device.type != "cuda" else "torch finds none")
+            + "; interpret runs the same kernels without a GPU, in Triton's interpreter."
         )
     makers: dict[str, Callable[[], Target]] = {
         "cpu": CpuTarget,
