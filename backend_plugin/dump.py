@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from mlir import ir
@@ -21,11 +23,13 @@ class Dump:
         """A fresh directory `root/<name>-<n>`: a step is compiled once for every signature."""
         if root is None:
             return cls(None)
-        number = 0
-        while (root / f"{name}-{number}").exists():
-            number += 1
-        (root / f"{name}-{number}").mkdir(parents=True)
-        return cls(root / f"{name}-{number}")
+        for number in count():
+            # Made rather than looked for: another process may dump there at the same time.
+            directory = root / f"{name}-{number}"
+            with suppress(FileExistsError):
+                directory.mkdir(parents=True)
+                break
+        return cls(directory)
 
     def text(self, file: str, text: str) -> None:
         if self.directory is not None:
