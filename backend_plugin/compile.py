@@ -125,7 +125,7 @@ def compile_module(
         finished[kernel] = (
             made if isinstance(made, Compiled) else _by_meaning(plan, kernel, made, planned, target)
         )
-        dump.kernel(finished[kernel].files)
+        dump.kernel(kernel, finished[kernel].files)
     executors = {kernel: made.executor for kernel, made in finished.items()}
     report = describe(name, target.name, plan, finished)
     dump.text("report.json", report.json())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -20,15 +19,23 @@ class Dump:
 
     @classmethod
     def for_step(cls, root: Path | None, name: str) -> Dump:
-        """A fresh directory `root/<name>-<n>`: a step is compiled once for every signature."""
+        """A fresh directory `root/<name>-<n>`: a step is compiled once for every signature.
+
+        Raises:
+            ValueError: `root` cannot be written.
+        """
         if root is None:
             return cls(None)
         for number in count():
             # Made rather than looked for: another process may dump there at the same time.
             directory = root / f"{name}-{number}"
-            with suppress(FileExistsError):
+            try:
                 directory.mkdir(parents=True)
                 break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise ValueError(f"nothing can be dumped to {root}: {error.strerror}") from None
         return cls(directory)
 
     def text(self, file: str, text: str) -> None:
@@ -37,11 +44,18 @@ class Dump:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def kernel(self, files: Callable[[], Mapping[str, str]]) -> None:
-        """The texts of one kernel, which are made only if there is a place for them."""
-        if self.directory is not None:
-            for file, text in files().items():
-                self.text(f"kernels/{file}", text)
+    def kernel(self, name: str, files: Callable[[], Mapping[str, str]]) -> None:
+        """The texts of one kernel, which are made only if there is a place for them; or why they
+        could not be made, since a look must not change what runs.
+        """
+        if self.directory is None:
+            return
+        try:
+            texts = files()
+        except Exception as error:  # whatever Triton and ptxas raise
+            texts = {f"{name}.error.txt": f"{type(error).__name__}: {error}\n"}
+        for file, text in texts.items():
+            self.text(f"kernels/{file}", text)
 
     def module(self, module: ir.Module) -> None:
         """A module under the name of its stage, numbered in the order of the pipeline."""

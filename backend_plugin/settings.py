@@ -2,15 +2,19 @@
 
 KERAS_TRITON_TARGET: auto, triton, cpu, interpret or reference; what kernels are built for.
 KERAS_TRITON_DUMP: a directory; every stage of every compiled step is written there.
-KERAS_TRITON_CACHE: a directory; compiled kernels and tuning results (default: the user's cache).
+KERAS_TRITON_CACHE: a directory; kernels, tuning results, failing modules (default: the user's cache).
 KERAS_TRITON_AUTOTUNE: none, quick or full; how long configurations are searched.
-KERAS_TRITON_VERBOSE: 0, 1 or 2; how much is logged.
+KERAS_TRITON_VERBOSE: 0, 1 or 2; what is printed at exit.
 """
 
+import atexit
 import functools
 import os
+import shutil
+import tempfile
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -37,9 +41,9 @@ class Settings:
         "interpret" runs Triton kernels in Triton's interpreter, "reference" runs the plain
         meaning of every op on torch.
     dump: where every stage of every compiled step is written, or None.
-    cache: where compiled kernels and tuning results are kept between runs.
+    cache: where kernels, tuning results and failing modules are kept between runs.
     autotune: how long configurations are searched.
-    verbose: 0 silent, 1 one line a compiled step, 2 every pass and kernel.
+    verbose: at exit 0 says nothing, 1 a line for each compiled step, 2 a table for each.
     """
 
     target: Target = "auto"
@@ -89,5 +93,23 @@ def read(environment: Mapping[str, str]) -> Settings:
 
 @functools.cache
 def settings() -> Settings:
-    """The process's settings, read at the first call; ``settings.cache_clear()`` rereads them."""
-    return read(os.environ)
+    """The process's settings, read at the first call; ``settings.cache_clear()`` rereads them.
+
+    A cache folder that cannot be written (a read-only home) is replaced by one for this process,
+    with a warning: kernels must lie somewhere to run.
+    """
+    chosen = read(os.environ)
+    try:
+        chosen.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=chosen.cache):
+            return chosen
+    except OSError as error:
+        folder = tempfile.mkdtemp(prefix="keras-triton-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        warnings.warn(
+            f"keras-triton keeps nothing for the next run: {chosen.cache} cannot be written "
+            f"({error.strerror}). {PREFIX}CACHE names another folder.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return replace(chosen, cache=Path(folder))

@@ -108,4 +108,20 @@ def test_each_compilation_gets_a_directory_of_its_own(tmp_path):
 def test_without_a_directory_nothing_is_made():
     dump = Dump.for_step(None, "train_step")
     dump.text("file", "text")
-    dump.kernel(lambda: pytest.fail("the texts of kernels are made for a dump only"))
+    dump.kernel("matmul_0", lambda: pytest.fail("the texts of kernels are made for a dump only"))
+
+
+def test_a_kernel_whose_texts_cannot_be_made_says_why(tmp_path):
+    def files():
+        raise RuntimeError("ptxas is not there")
+
+    dump = Dump.for_step(tmp_path, "train_step")
+    dump.kernel("matmul_0", files)
+    text = (tmp_path / "train_step-0" / "kernels" / "matmul_0.error.txt").read_text()
+    assert text == "RuntimeError: ptxas is not there\n"
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"nothing can be dumped to .*below: Not a directory"):
+        Dump.for_step(tmp_path / "file" / "below", "train_step")

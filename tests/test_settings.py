@@ -67,6 +67,18 @@ def test_settings_are_read_once(monkeypatch):
     settings.cache_clear()
 
 
+def test_a_cache_that_cannot_be_written_is_replaced(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_TRITON_CACHE", str(tmp_path / "file" / "below"))
+        settings.cache_clear()
+        with pytest.warns(RuntimeWarning, match=r"below cannot be written \(Not a directory\)"):
+            chosen = settings()
+        assert settings() is chosen, "one warning a process"
+        (chosen.cache / "kernel").write_text("can be kept")
+    settings.cache_clear()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_variable_is_documented(name):
     readme = Path(__file__).parents[1] / "README.md"
