@@ -14,6 +14,7 @@ from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.lower_to_linalg import LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
+from .passes.raise_linear import RaiseLinear
 
 STAGES = ("keras", "linalg", "regions", "plan")
 # Ops with a Triton template that a target without one takes as plain loops where it can.
@@ -45,6 +46,7 @@ def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
+        RaiseLinear(),  # keras -> keras: product, bias and activation as one op
         LowerToLinalg(decompose=SPELLED_OUT if decompose else frozenset()),  # keras -> linalg
         FuseRegions(
             epilogues=epilogues

@@ -227,6 +227,11 @@ def contractions() -> dict[str, Case]:
             {"transpose_a": False, "transpose_b": True},
             equals(lambda a, b: torch.einsum("bij,bkj->bik", a, b)),
         ),
+        "linear": Case(
+            [normals(4, 3), normals(3, 5), normals(5)],
+            {"activation": "relu"},
+            equals(lambda x, w, b: torch.relu(torch.einsum("ij,jk->ik", x, w) + b)),
+        ),
         "attention": Case(
             [q, k, v, bias],
             options,

@@ -23,24 +23,26 @@ class Decomposition:
     Attributes:
         spell: from `Rows`, operands and attributes, the results in the compute dtype.
         when: whether it holds for these operand types and attributes.
+        widen: whether it computes in the compute dtype, or in that of the operands.
     """
 
     spell: Callable[..., Sequence[Value]]
     when: Condition
+    widen: bool
 
 
 DECOMPOSITIONS: dict[str, Decomposition] = {}
 
 
 def decomposes(
-    name: str, when: Condition = lambda types, attributes: True
+    name: str, when: Condition = lambda types, attributes: True, widen: bool = True
 ) -> Callable[[Callable[..., Sequence[Value]]], Callable]:
     """Registers the decomposition of `keras.<name>`. A second one for an op is refused."""
 
     def register(function: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
         if name in DECOMPOSITIONS:
             raise DialectError(f"keras.{name} has two decompositions")
-        DECOMPOSITIONS[name] = Decomposition(function, when)
+        DECOMPOSITIONS[name] = Decomposition(function, when, widen)
         return function
 
     return register
@@ -91,7 +93,8 @@ def decompose(op: ir.Operation) -> None:
     with context(), op.location, ir.InsertionPoint(op):
         kind = TensorType.of(op.operands[0])
         rows = Rows(OpBuilder(op.location), kind)
-        made = found.spell(rows, *map(rows.widen, op.operands), **dialect.attributes_of(op))
+        operands = map(rows.widen, op.operands) if found.widen else op.operands
+        made = found.spell(rows, *operands, **dialect.attributes_of(op))
         for result, value in zip(op.results, made, strict=True):
             result.replace_all_uses_with(rows.builder.cast(value, TensorType.of(result).dtype))
     op.erase()

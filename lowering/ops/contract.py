@@ -49,6 +49,26 @@ define(
 )(_matmul)
 
 
+ACTIVATIONS = {"none": lambda x: x, "relu": torch.relu}
+
+
+def _infer_linear(types: Types, attributes: Attributes) -> list[TensorType]:
+    x, w, bias = types
+    (y,) = _infer_matmul(2)((x, w), {"transpose_a": False, "transpose_b": False})
+    require_type(bias, y.with_shape(y.shape[-1:]), "bias")
+    if attributes["activation"] not in ACTIVATIONS:
+        allowed = ", ".join(ACTIVATIONS)
+        raise DialectError(f"activation must be {allowed}, not {attributes['activation']!r}")
+    return [y]
+
+
+@define("linear", "x w bias", _infer_linear, attributes="activation")
+def _linear(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """activation(x w + bias), what a Dense layer computes."""
+    x, w, bias = xs
+    return [ACTIVATIONS[attributes["activation"]](x @ w + bias)]
+
+
 def _infer_attention(types: Types, attributes: Attributes) -> list[TensorType]:
     q, k, v, bias = types
     same_dtype((q, k, v))

@@ -19,6 +19,10 @@ from ..mlir import functions, parse
 from .base import Pass
 
 
+ALWAYS = frozenset(["linear"])
+"""Ops that every target takes apart: their parts are a template and its epilogue."""
+
+
 @dataclass(frozen=True)
 class LowerToLinalg(Pass):
     """Options: `decompose`, the row templates (e.g. "softmax") to spell out as plain ops first."""
@@ -31,8 +35,7 @@ class LowerToLinalg(Pass):
 
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
-        if self.decompose:
-            module = decompose_module(module, self.decompose)
+        module = decompose_module(module, self.decompose | ALWAYS)
         lines = ['module attributes {keras.stage = "linalg"} {']
         for name, function in functions(module).items():
             lines += _function(name, function)
