@@ -66,6 +66,16 @@ def _custom(op: str, shape: bool, *names: str) -> None:
     vendor(op, f"torch.ops.keras_triton.{op}")(run)
 
 
+@vendor("attention_grad", "torch.ops.keras_triton.attention_grad")
+def _attention_grad(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
+    call = torch.ops.keras_triton.attention_grad.default
+    # The fourth result, the gradient by the bias, is empty: the dialect's op has none.
+    for out, result in zip(
+        outs, call(*xs, attributes["scale"], attributes["causal"])[:3], strict=True
+    ):
+        out.copy_(result)
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -80,6 +90,7 @@ def _register_custom() -> None:
     for pool in ("max_pool2d", "avg_pool2d"):
         _custom(pool, False, "window", "strides", "pads")
         _custom(f"{pool}_grad", True, "window", "strides", "pads")
+    _custom("attention", False, "scale", "causal")
 
 
 _register_custom()

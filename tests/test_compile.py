@@ -316,3 +316,24 @@ def test_uint8_arithmetic_runs_on_torch_and_is_reported(cache):
     np.testing.assert_array_equal(found, (images() + images()).astype("float32"))
     (row,) = stats()[before].fallbacks
     assert "torch.uint8" in row.fallback
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_runs_on_torchs_own_kernels(masked):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(2, 6, 8)).astype("float32")
+    found = []
+    for eagerly in (False, True):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6, 8))
+        attend = layers.MultiHeadAttention(2, 4, flash_attention=False)
+        model = keras.Model(inputs, attend(inputs, inputs, use_causal_mask=masked))
+        model.compile(keras.optimizers.SGD(0.5), "mse", run_eagerly=eagerly)
+        before = len(stats())
+        found.append([float(model.train_on_batch(x, x)) for _ in range(3)])
+        if not eagerly:
+            (report,) = stats()[before:]
+    np.testing.assert_allclose(*found, rtol=TOLERANCE)
+    assert report.fallbacks == ()
+    ran = {row.how for row in report.rows}
+    assert {f"torch.ops.keras_triton.attention{part}" for part in ("", "_grad")} <= ran
