@@ -111,7 +111,7 @@ def _generated_jobs() -> list[Job]:
     from . import samples
     from .compile import import_captured
     from .explanation import capture_example
-    from .targets.triton import load
+    from .targets.sources import load
 
     jobs = []
     for name in ("digits", "mlp"):

@@ -29,8 +29,8 @@ from .journal import record
 from .report import Report, describe
 from .runtime import Program
 from .settings import Settings, settings
-from .targets import Compiled, Target, choose
-from .targets.base import meaning_of
+from .targets.base import Compiled, Target, meaning_of
+from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
 
 # What was warned of already: a failure comes back with every signature and every step.

@@ -26,7 +26,7 @@ from . import compile as compiler
 from .dump import Dump
 from .report import Report
 from .settings import settings
-from .targets import choose
+from .targets.choice import choose
 
 
 def compile_stage(path: Path, target: str | None, dump: Path | None) -> Report:

@@ -1,4 +1,4 @@
-"""What a target is, and which one a step's data calls for."""
+"""What a target is, and what every target can fall back on: a kernel's meaning."""
 
 from __future__ import annotations
 
@@ -41,28 +41,6 @@ class Target(Protocol):
 
     def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
         """Every kernel function of a plan, compiled; an exception where one did not compile."""
-
-
-def choose(setting: str, device: torch.device) -> Target:
-    """The target for data on `device`: what KERAS_TRITON_TARGET forces, else the device's own."""
-    from .cpu import CpuTarget
-    from .reference import ReferenceTarget
-    from .triton import TritonTarget
-
-    name = setting if setting != "auto" else ("triton" if device.type == "cuda" else "cpu")
-    if name == "triton" and not (device.type == "cuda" and torch.cuda.is_available()):
-        raise ValueError(
-            "target triton needs data on a CUDA device, and "
-            + (f"this is on {device}" if device.type != "cuda" else "torch finds none")
-            + "; interpret runs the same kernels without a GPU, in Triton's interpreter."
-        )
-    makers: dict[str, Callable[[], Target]] = {
-        "cpu": CpuTarget,
-        "triton": lambda: TritonTarget(interpret=False),
-        "interpret": lambda: TritonTarget(interpret=True),
-        "reference": ReferenceTarget,
-    }
-    return makers[name]()
 
 
 def evaluate(

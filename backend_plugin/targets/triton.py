@@ -10,15 +10,14 @@ from mlir import ir
 
 from keras_triton.kernels.device import INTERPRETER, Device, of_cuda
 from keras_triton.kernels.offline import compile_offline
-from keras_triton.lowering import emit_triton
 from keras_triton.lowering.emit_triton import LoadedKernel
 from keras_triton.lowering.errors import EmitError
 from keras_triton.lowering.region import kernel_kind
 
 from .. import vendor
 from ..runtime import TensorExecutor
-from ..settings import settings
 from .base import Compiled
+from .sources import load
 from .tuning import tuned
 
 DUMP_CAPABILITY = 90
@@ -64,12 +63,6 @@ class TritonTarget:
         """What Triton cannot express runs on torch, with the emitter's sentence as the reason."""
         found = vendor.compile_op(function)
         return replace(found, fallback=str(error)) if found else error
-
-
-def load(function: ir.OpView, config: Mapping | None, device: Device) -> LoadedKernel:
-    """A kernel function as a runnable Triton kernel; its source is kept in the cache folder."""
-    generated = emit_triton.emit(function, config, device)
-    return emit_triton.load(generated, settings().cache / "triton")
 
 
 def _files(loaded: LoadedKernel) -> dict[str, str]:

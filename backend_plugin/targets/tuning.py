@@ -20,6 +20,7 @@ from keras_triton.lowering.region import kernel_kind
 
 from ..settings import settings
 from .base import evaluate
+from .sources import load
 
 
 def tuned(function: ir.OpView, device: Device) -> Mapping[str, Any]:
@@ -53,8 +54,6 @@ def _trial(
     function: ir.OpView, device: Device, place: torch.device
 ) -> tuple[Callable[[Config], Callable[[], None]], Callable[[], bool]]:
     """How to build a configuration on random inputs, and how to check what it computed."""
-    from .triton import load
-
     block = function.regions[0].blocks[0]
     results = [TensorType.of(value) for value in list(block.operations)[-1].operands]
     made: dict[str, list[torch.Tensor]] = {}

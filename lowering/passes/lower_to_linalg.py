@@ -18,7 +18,6 @@ from ..linalg.write import argument_text, attribute_text, op_text
 from ..mlir import functions, parse
 from .base import Pass
 
-
 ALWAYS = frozenset(["linear"])
 """Ops that every target takes apart: their parts are a template and its epilogue."""
 
