@@ -25,6 +25,7 @@ from keras_triton.lowering.mlir import TensorType
 from . import compile as compiler
 from .dump import Dump
 from .report import Report
+from .settings import Target as TargetName
 from .settings import settings
 from .targets.choice import choose
 
@@ -78,7 +79,7 @@ def _main_of(module: ir.Module) -> ir.OpView:
 
 
 def explain_model(
-    name: str, step: str, batch: int, target: str | None, dump: Path | None
+    name: str, step: str, batch: int, target: TargetName | None, dump: Path | None
 ) -> Report:
     """The report of a saved model's step, or of a built-in example's, at a batch size.
 

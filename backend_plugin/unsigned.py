@@ -22,8 +22,7 @@ def as_signed(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
     if not any(map(_is_read_by_casts, graph.graph.nodes)):
         return graph
     copied = torch.fx.GraphModule(graph, torch.fx.Graph())
-    output = copied.graph.graph_copy(graph.graph, {}, return_output_node=True)
-    copied.graph.output(output[0]).meta.update(output[1].meta)
+    copied.graph.output(copied.graph.graph_copy(graph.graph, {}))
     for node in list(filter(_is_read_by_casts, copied.graph.nodes)):
         _take_as_signed(copied.graph, node)
     return copied
