@@ -75,8 +75,8 @@ def target(monkeypatch):
 # ReLU and max pooling decide: once a rounding changes which element of a window is the largest (in
 # float32 this happens some time in 100 steps of 64 images), Adam and momentum lead two runs apart to
 # 1e-3, though each single step from equal states agrees to 1e-6. So the digits model is compared
-# under Adam in float64, where no rounding comes near a decision, and in float32 under plain SGD.
-@pytest.mark.parametrize(
+# under Adam in float64, where roundings hardly come near a decision, and in float32 under SGD.
+COMPARISONS = pytest.mark.parametrize(
     ("name", "optimizer", "floatx", "tolerance"),
     [
         ("digits", "sgd", "float32", TOLERANCE),
@@ -84,6 +84,9 @@ def target(monkeypatch):
         ("mlp", "adam", "float32", TOLERANCE),
     ],
 )
+
+
+@COMPARISONS
 def test_compiled_losses_equal_the_eager_ones_of_the_same_seeds(
     name, optimizer, floatx, tolerance, request
 ):
@@ -101,25 +104,26 @@ def test_compiled_losses_equal_the_eager_ones_of_the_same_seeds(
 
 ON_TORCH = """
 import json, sys
-import numpy as np, keras
-sys.path.insert(0, sys.argv[2])
+sys.path.insert(0, sys.argv[4])
 from train_from_given_weights import run
-print(json.dumps(run(sys.argv[1], 100)))
+print(json.dumps(run(*sys.argv[1:4], 100)))
 """
 
 
-@pytest.mark.parametrize("name", ["digits", "mlp"])
-def test_losses_equal_those_of_keras_on_torch_where_nothing_is_drawn(name):
+@COMPARISONS
+def test_losses_equal_those_of_keras_on_torch_where_nothing_is_drawn(
+    name, optimizer, floatx, tolerance, request
+):
     """Weights are given and dropout is left out: the backends draw different random numbers."""
     from train_from_given_weights import run
 
-    ours = run(name, STEPS)
-    folder = os.path.dirname(__file__)
+    request.addfinalizer(lambda: _compute_in("float32"))
+    ours = run(name, optimizer, floatx, STEPS)
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
-    command = [sys.executable, "-c", ON_TORCH, name, folder]
+    command = [sys.executable, "-c", ON_TORCH, name, optimizer, floatx, os.path.dirname(__file__)]
     torch = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     theirs = json.loads(torch.stdout.splitlines()[-1])
-    np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE)
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance)
 
 
 @pytest.mark.parametrize("name", ["digits", "mlp"])

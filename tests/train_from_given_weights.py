@@ -5,22 +5,24 @@ import numpy as np
 
 from keras_triton import samples
 
-# As in examples/digits.py. Other batches can meet a step where a rounding decides which element of a
-# pooling window is the largest; from there on losses differ by 1e-4 instead of 1e-6.
 BATCH = 64
 
 
-def run(name, steps):
-    """The losses of `steps` steps of a model without dropout."""
+def run(name, optimizer, floatx, steps):
+    """The losses of `steps` steps of a model without dropout, under "adam" or plain "sgd"."""
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
     images, labels = samples.digits()
+    images = images.astype(floatx)
     x = images if name == "digits" else images.reshape(len(images), 64)
-    model = (samples.digits_cnn if name == "digits" else samples.mlp)(dropout=False)
+    make = samples.digits_cnn if name == "digits" else samples.mlp
+    chosen = keras.optimizers.SGD(0.02) if optimizer == "sgd" else keras.optimizers.Adam()
+    model = make(dropout=False, optimizer=chosen)
     generator = np.random.default_rng(5)
     for variable in model.trainable_variables:
-        scale = 1.0 / np.sqrt(np.prod(variable.shape[:-1]) or 1.0)
         if len(variable.shape) > 1:
-            variable.assign(generator.normal(0.0, scale, variable.shape).astype("float32"))
-    assert keras.backend.backend() in ("triton", "torch")
+            scale = 1.0 / np.sqrt(np.prod(variable.shape[:-1]))
+            variable.assign(generator.normal(0.0, scale, variable.shape).astype(floatx))
     losses = []
     for step in range(steps):
         rows = np.arange(step * BATCH, (step + 1) * BATCH) % len(x)

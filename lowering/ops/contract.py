@@ -89,7 +89,7 @@ def _scores(
 ) -> torch.Tensor:
     scores = q @ k.mT * attributes["scale"] + bias
     if attributes["causal"]:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores
 
