@@ -28,6 +28,10 @@ _QUIET = (
 )
 
 
+WIDE = 130
+"""Columns of a console from which a report shows everything."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One launch of a step.
@@ -86,21 +90,24 @@ class Report:
         )
 
     def print(self, console: Console | None = None) -> None:
-        """The report as a table."""
+        """The report as a table; a narrow console gets no ops and only the notes on fallbacks."""
+        console = console or Console()
+        wide = console.width >= WIDE
         table = Table(title=self.summary(), title_justify="left")
-        for column in ("kernel", "runs as", "layers", "ops", "kB", "notes"):
-            table.add_column(column, overflow="fold")
+        names = ("kernel", "runs as", "layers", "kB", *(("ops", "notes") if wide else ()))
+        for name in names:
+            table.add_column(name, overflow="fold", justify="right" if name == "kB" else "left")
         for row in self.rows:
-            notes = f"fallback: {row.fallback}" if row.fallback else row.reason
-            table.add_row(
-                row.kernel,
-                row.how,
-                "\n".join(row.layers),
-                _counted(row.ops),
-                f"{row.bytes / 1e3:.1f}",
-                notes,
-            )
-        (console or Console()).print(table)
+            layers = "\n".join(row.layers)
+            cells = [row.kernel, row.how, layers, f"{row.bytes / 1e3:.1f}"]
+            if wide:
+                note = f"fallback: {row.fallback}" if row.fallback else row.reason
+                cells += [_counted(row.ops), note]
+            table.add_row(*cells)
+        console.print(table)
+        if not wide:
+            for row in self.fallbacks:
+                console.print(f"{row.kernel} falls back to {row.how}: {row.fallback}")
 
 
 def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:

@@ -63,10 +63,10 @@ def _custom(op: str, shape: bool, *names: str) -> None:
         ):
             out.copy_(result)
 
-    vendor(op, f"torch.ops.keras_triton.{op}")(run)
+    vendor(op, f"torch {op}")(run)
 
 
-@vendor("attention_grad", "torch.ops.keras_triton.attention_grad")
+@vendor("attention_grad", "torch attention_grad")
 def _attention_grad(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
     call = torch.ops.keras_triton.attention_grad.default
     # The fourth result, the gradient by the bias, is empty: the dialect's op has none.

@@ -122,14 +122,16 @@ def test_json_holds_all_rows():
     assert [tuple(row["ops"]) for row in body["rows"]] == [row.ops for row in report.rows]
 
 
-def test_print_folds_into_the_width_it_has():
-    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+@pytest.mark.parametrize("width", [80, 160])
+def test_print_folds_into_the_width_it_has(width):
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     report = keras_triton.explain(functional(), X, Y)
     report.print(console)
     text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= width
     assert report.summary()[:60] in text
-    assert "fallback:" in text
+    assert ("fallback:" if width == 160 else "falls back to torch") in text
+    assert ("notes" in text) == (width == 160)
 
 
 SCRIPT = """
