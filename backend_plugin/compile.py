@@ -44,12 +44,10 @@ class CompiledModule:
     Attributes:
         program: `program(arguments) -> results`, both flat lists.
         report: what became of each op.
-        plan: the module of stage "plan" whose functions the program may still read, or None.
     """
 
     program: Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
     report: Report
-    plan: ir.Module | None = None
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return self.program(arguments)
@@ -74,7 +72,7 @@ def compile_quietly(captured: Captured, options: Settings | None = None) -> Comp
     device = _device(captured)
     target = choose(options.target, device)
     dump = Dump.for_step(options.dump, captured.name)
-    dump.text("0-captured.py", captured.graph.print_readable(print_output=False))
+    dump.graph(captured.graph)
     try:
         module = import_captured(captured)
     except Exception as error:
@@ -129,7 +127,7 @@ def compile_module(
     executors = {kernel: made.executor for kernel, made in finished.items()}
     report = describe(name, target.name, plan, finished)
     dump.text("report.json", report.json())
-    return CompiledModule(Program(plan, executors, device), report, planned)
+    return CompiledModule(Program(plan, executors, device), report)
 
 
 def _by_meaning(

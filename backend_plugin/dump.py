@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 
+import torch
 from mlir import ir
 
 from keras_triton.lowering import mlir
@@ -43,6 +44,11 @@ class Dump:
             path = self.directory / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+
+    def graph(self, graph: torch.fx.GraphModule) -> None:
+        """The captured graph as readable Python."""
+        if self.directory is not None:
+            self.text("0-captured.py", graph.print_readable(print_output=False))
 
     def kernel(self, name: str, files: Callable[[], Mapping[str, str]]) -> None:
         """The texts of one kernel, which are made only if there is a place for them; or why they
