@@ -8,6 +8,7 @@ take tensors get views that are made once for the arena and cheaply for the rest
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -130,11 +131,13 @@ class Program:
         self._launches = [self._bind(step, executors) for step in plan.steps]
         self.memory.freeze()
         self._results = _result_sources(plan)
+        # The arena and the pointer table belong to one call at a time.
+        self._lock = threading.Lock()
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         outputs = [_empty(kind, self.memory.device) for kind in self.plan.outputs]
         bases = [*arguments, *outputs, self.memory.arena]
-        with torch.no_grad():
+        with self._lock, torch.no_grad():
             self.memory.point(bases)
             for launch in self._launches:
                 launch(bases)

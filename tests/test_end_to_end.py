@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -189,3 +190,15 @@ def test_a_shape_that_keras_rejects_is_rejected_by_keras():
     model = build("mlp")
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 64"):
         model.predict_on_batch(np.zeros((4, 63), "float32"))
+
+
+def test_threads_that_predict_at_once_do_not_share_memory():
+    model = build("mlp")
+    x, _ = data("mlp")
+    parts = [x[i * 32 : (i + 1) * 32] for i in range(8)]
+    expected = [model.predict_on_batch(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = list(pool.map(model.predict_on_batch, parts))
+            for got, want in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(got, want)
