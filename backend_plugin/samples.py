@@ -8,8 +8,16 @@ import numpy as np
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1,797 scans of digits as float32 [N, 8, 8, 1] in 0..1 and int32 labels [N]."""
-    from sklearn.datasets import load_digits
+    """1,797 scans of digits as float32 [N, 8, 8, 1] in 0..1 and int32 labels [N].
+
+    Raises:
+        ValueError: scikit-learn, which carries them, is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        sentence = "the built-in examples need scikit-learn: run `pip install scikit-learn`"
+        raise ValueError(sentence) from None
 
     data = load_digits()
     return (data.images / 16.0).astype("float32")[..., None], data.target.astype("int32")

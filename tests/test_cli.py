@@ -1,6 +1,7 @@
 """The commands: what they print, what they return, and one sentence for bad input."""
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -285,3 +286,9 @@ def test_zeros_of_the_right_kind_are_made_for_integers(tmp_path, capsys):
     keras.Model(tokens, layers.Embedding(10, 3)(tokens)).save(path)
     body = report_of(capsys, "explain", path, "--batch", "2")
     assert body["bytes"] >= np.zeros((2, 4), "int32").nbytes
+
+
+def test_examples_without_scikit_learn_say_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert cli.main(["explain", "digits"]) == 2
+    assert "pip install scikit-learn" in capsys.readouterr().err
