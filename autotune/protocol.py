@@ -29,14 +29,19 @@ class Candidate:
     """A kernel to tune.
 
     Attributes:
-        key: what the result is good for; see `store.Key`.
-        configs: every configuration allowed, the first guess first.
-        build: makes a configuration ready to run; whatever it raises costs that configuration only.
-        check: says whether the kernel's last results are right; times of wrong kernels never count.
+        key: what the result is good for; see `Key`.
+        guess: the configuration to use when nothing is known.
+        allows: whether a configuration, stored once upon a time, still is one.
+        configs: lists every configuration allowed, the guess first. Spaces hold thousands, so this is
+            asked only when there is time to search.
+        build: makes a configuration ready to run; what it raises costs that configuration only.
+        check: says whether the last results are right; times of wrong kernels never count.
     """
 
     key: Key
-    configs: Sequence[Config]
+    guess: Config
+    allows: Callable[[Config], bool]
+    configs: Callable[[], Sequence[Config]]
     build: Callable[[Config], Callable[[], None]]
     check: Callable[[], bool]
 

@@ -33,14 +33,14 @@ def choose(
     `effort` "none" never runs a kernel. Ctrl-C ends the search and keeps the best so far.
     """
     known = store.best(candidate.key)
-    if known is not None and known.config in candidate.configs:
+    if known is not None and candidate.allows(known.config):
         return known.config
-    if effort == "none" or len(candidate.configs) == 1:
-        return candidate.configs[0]
+    if effort == "none":
+        return candidate.guess
     search, budget = EFFORTS[effort]
     best = tune(candidate, search, budget, device, progress)
     if best is None:
-        return candidate.configs[0]
+        return candidate.guess
     store.keep(candidate.key, best)
     return best.config
 
@@ -56,12 +56,13 @@ def tune(
 
     `progress(trial, best)` is called after each trial.
     """
+    configs = candidate.configs()
     history: list[Trial] = []
     best: Trial | None = None
     end = time.monotonic() + budget
     try:
         while time.monotonic() < end:
-            config = search.propose(candidate.configs, history)
+            config = search.propose(configs, history)
             if config is None:
                 break
             trial = _try(candidate, config, device)

@@ -30,9 +30,11 @@ def candidate(blocks=(128, 64, 32, 16), broken=(), wrong=()):
         current.update(config)
         return lambda: abs(config["block"] - 32) + 1.0
 
-    return Candidate(
-        KEY, [{"block": b} for b in blocks], build, lambda: current["block"] not in wrong
-    )
+    def right():
+        return current["block"] not in wrong
+
+    configs = [{"block": b} for b in blocks]
+    return Candidate(KEY, configs[0], configs.__contains__, lambda: configs, build, right)
 
 
 def test_exhaustive_finds_the_best(times):
@@ -73,7 +75,7 @@ def test_random_starts_at_the_guess_and_repeats():
 
 
 def test_no_effort_takes_the_first_guess_and_runs_nothing(tmp_path):
-    never = Candidate(KEY, [{"block": 8}, {"block": 16}], pytest.fail, pytest.fail)
+    never = Candidate(KEY, {"block": 8}, pytest.fail, pytest.fail, pytest.fail, pytest.fail)
     assert tuner.choose(never, "none", Store(tmp_path / "tuning.db"), CPU) == {"block": 8}
 
 

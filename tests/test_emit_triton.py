@@ -119,6 +119,12 @@ def test_reductions(tmp_path, rows, columns, config):
     check(softmax(rows, columns), tmp_path, config)
 
 
+@pytest.mark.parametrize("config", [loop(2, 16, 2), loop(1, 1, 4), loop(4, 8, 4)], ids=str)
+def test_slices_that_reach_beyond_rows_of_whole_tiles(tmp_path, config):
+    """48 columns are whole tiles, yet two slices of two tiles of 16 cover 64."""
+    check(softmax((5,), (48 if config["block_r"] > 1 else 33,)), tmp_path, config)
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 @pytest.mark.parametrize("config", [None, loop(2, 16, 2)], ids=["whole", "split"])
 def test_half_precision_rows(tmp_path, dtype, config):

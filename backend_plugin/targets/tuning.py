@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import triton
@@ -23,22 +22,36 @@ from .base import evaluate
 from .sources import load
 
 
-def tuned(function: ir.OpView, device: Device) -> Mapping[str, Any]:
+def tuned(function: ir.OpView, device: Device) -> Config:
     """The configuration to use for a kernel on the current CUDA device.
 
     Raises:
         EmitError: the kernel has no Triton form at all.
     """
+    place = torch.device("cuda")
+    store = Store(settings().cache / "tuning.db")
+    return tuner.choose(candidate(function, device, place), settings().autotune, store, place)
+
+
+def candidate(
+    function: ir.OpView, device: Device, place: torch.device, *, interpret: bool = False
+) -> Candidate:
+    """A kernel as the tuner takes it, run on `place`; `interpret` tries it with no GPU."""
     space, problem = emit_triton.space(function)
     guess = space.record(space.guess(problem, device))
-    allowed = (space.record(config) for config in space.configs(problem, device))
-    configs = [guess, *(config for config in allowed if config != guess)]
-    place = torch.device("cuda")
-    build, check = _trial(function, device, place)
-    candidate = Candidate(_key(function, device), configs, build, check)
-    return tuner.choose(
-        candidate, settings().autotune, Store(settings().cache / "tuning.db"), place
-    )
+
+    def allows(config: Config) -> bool:
+        try:
+            return space.refuse(space.parse(config), problem, device) is None
+        except ValueError:  # a record of another version of the space
+            return False
+
+    def configs() -> list[Config]:
+        allowed = (space.record(config) for config in space.configs(problem, device))
+        return [guess, *(config for config in allowed if config != guess)]
+
+    build, check = _trial(function, device, place, interpret)
+    return Candidate(_key(function, device), guess, allows, configs, build, check)
 
 
 def _key(function: ir.OpView, device: Device) -> Key:
@@ -51,7 +64,7 @@ def _key(function: ir.OpView, device: Device) -> Key:
 
 
 def _trial(
-    function: ir.OpView, device: Device, place: torch.device
+    function: ir.OpView, device: Device, place: torch.device, interpret: bool
 ) -> tuple[Callable[[Config], Callable[[], None]], Callable[[], bool]]:
     """How to build a configuration on random inputs, and how to check what it computed."""
     block = function.regions[0].blocks[0]
@@ -73,7 +86,7 @@ def _trial(
         loaded = load(function, config, device)
         used = tensors()
         operands = [*used["inputs"], *used["outputs"]]
-        return lambda: loaded.run(operands, interpret=False)
+        return lambda: loaded.run(operands, interpret=interpret)
 
     def check() -> bool:
         pairs = zip(made["outputs"], made["expected"], strict=True)

@@ -148,7 +148,11 @@ class FunctionBuilder:
         cast = ".to(tl.int64)" if self.tiling.wide else ""
         self.line(f"r = {start}tl.arange(0, BLOCK_R)[None, :]{cast}", True)
         self.column_mask = ""
-        if extent % self.tiling.columns or not extent:
+        # What the slices cover together; the last ones may begin beyond the row's end.
+        covered = self.tiling.slices * slice_columns(
+            extent, self.tiling.columns, self.tiling.slices
+        )
+        if covered != extent or not extent:
             self.column_mask = "column"
             self.line(f"column = r < {extent}", True)
 
