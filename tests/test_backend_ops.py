@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import pytest
 import torch
+from keras.src.backend.torch import core as torch_core
+from keras.src.backend.torch import math as torch_math
 from keras.src.backend.torch import nn as torch_nn
 from keras.src.backend.torch import random as torch_random
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_triton.src import random
-from keras_triton.src.ops import nn
+from keras_triton.src.ops import core, math, nn
 
 IMAGE = (2, 7, 8, 4)
 
@@ -267,3 +269,29 @@ def test_optimizer_updates_leave_no_gradient_tape():
 def test_polar_finds_the_private_function_it_uses():
     y = keras.ops.polar(torch.tensor([2.0]), torch.tensor([0.0]))
     assert complex(y[0]) == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (4, 3, 2)])
+def test_scatter(dtype, shape):
+    indices = torch.randint(0, 4, (7, 2))
+    values = (8 * torch.randn(7, *shape[1:])).to(getattr(torch, dtype))
+    arguments = (indices, values, (4, *shape))
+    ours, theirs = core.scatter(*arguments), torch_core.scatter(*arguments)
+    torch.testing.assert_close(ours, theirs)
+    make_fx(lambda i, v: core.scatter(i, v, (4, *shape)), tracing_mode="fake")(indices, values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
+@pytest.mark.parametrize("shape", [(9,), (9, 2), (9, 3, 2)])
+def test_segment_sum(dtype, shape):
+    """Ids -1 and 4 are outside of the four segments."""
+    data = (8 * torch.randn(shape)).to(getattr(torch, dtype))
+    ids = torch.tensor([0, 2, -1, 2, 1, 4, 0, 0, 2])
+    ours, theirs = (module.segment_sum(data, ids, 4) for module in (math, torch_math))
+    torch.testing.assert_close(ours, theirs)
+    make_fx(lambda d, i: math.segment_sum(d, i, 4), tracing_mode="fake")(data, ids)
+
+
+def test_segment_sum_counts_the_segments_itself():
+    assert math.segment_sum(torch.ones(3), torch.tensor([0, 2, 2])).tolist() == [1, 0, 2]

@@ -162,15 +162,31 @@ def test_one_module_means_the_same_on_every_target(name, tmp_path, capsys):
     assert [row["target"] for row in rows][:3] == ["reference", "cpu", "interpret"]
 
 
-def test_a_saved_model_predicts_the_same(tmp_path):
+@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
+def test_a_saved_model_predicts_the_same(tmp_path, file):
     model = build("digits")
     losses(model, "digits", 3)
     x, _ = data("digits")
-    model.save(tmp_path / "model.keras")
-    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    model.save(tmp_path / file)
+    reloaded = keras.models.load_model(tmp_path / file)
     np.testing.assert_array_equal(
         model.predict(x[:50], verbose=0), reloaded.predict(x[:50], verbose=0)
     )
+
+
+@pytest.mark.parametrize("metric", [keras.metrics.AUC, lambda: keras.metrics.MeanIoU(3)])
+def test_metrics_that_count_in_tables_compile(metric):
+    x = np.random.default_rng(0).random((32, 4), dtype="float32")
+    y = (x[:, :3] > 0.5).astype("float32")
+    results = []
+    for jit_compile in (True, False):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="sigmoid")])
+        model.compile("sgd", "mse", metrics=[metric()], jit_compile=jit_compile)
+        results.append(model.evaluate(x, y, verbose=0))
+        if jit_compile:
+            assert model.test_function.step.counts.op_by_op == 0
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
 
 
 def test_nan_and_infinity_flow_as_in_torch():

@@ -8,7 +8,8 @@ found "triton" there. Then
 1. the backend's name becomes a ``BackendName``, which equals both "triton" and "torch": every
    branch for torch tensors, in Keras and in libraries on top of it, is right for us too;
 2. the classes and functions those branches import from ``keras.src.backend.torch`` are replaced by
-   ours, right after their module has run.
+   ours, right after their module has run;
+3. the metadata of ``.h5`` files gets the name as a plain string.
 
 The module's name must not start with "keras": ``keras.config.set_backend`` forgets such modules,
 and the finder has to outlive that. Nothing here imports more than ``sys`` before Keras is loaded,
@@ -35,6 +36,7 @@ REPLACED_CLASSES = {
     "keras.src.backend.torch.optimizers": ("TorchOptimizer", "optimizer", "BackendOptimizer"),
 }
 BACKEND_NAMESPACE = "keras.src.backend.torch"
+H5_METADATA = "keras.src.legacy.saving.saving_utils"
 
 
 class BackendName(str):
@@ -69,6 +71,8 @@ class Finder:
             return self.after_import(name, path, target, replace_class)
         elif self.selected and name == BACKEND_NAMESPACE:
             return self.after_import(name, path, target, replace_namespace)
+        elif self.selected and name == H5_METADATA:
+            return self.after_import(name, path, target, plain_name_in_metadata)
         return None
 
     def after_import(
@@ -166,6 +170,19 @@ def replace_namespace(module: "ModuleType") -> None:
 
     for name, value in import_module("keras_triton.src.namespace").flat_names().items():
         setattr(module, name, value)
+
+
+def plain_name_in_metadata(module: "ModuleType") -> None:
+    """Let the metadata of an ``.h5`` file name the backend by a `str`: h5py takes no subclass."""
+    from functools import wraps
+
+    original = module.model_metadata
+
+    @wraps(original)
+    def model_metadata(*args: object, **kwargs: object) -> dict[str, object]:
+        return {**original(*args, **kwargs), "backend": "triton"}
+
+    module.model_metadata = model_metadata  # type: ignore[attr-defined]
 
 
 FINDER = Finder()
