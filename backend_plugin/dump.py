@@ -10,6 +10,7 @@ import torch
 from mlir import ir
 
 from keras_triton.lowering import mlir
+from keras_triton.lowering.pipeline import STAGES
 
 
 class Dump:
@@ -67,5 +68,5 @@ class Dump:
         """A module under the name of its stage, numbered in the order of the pipeline."""
         if self.directory is not None:
             stage = mlir.stage_of(module)
-            order = ("captured", "keras", "linalg", "regions", "plan").index(stage)
+            order = 1 + STAGES.index(stage)  # 0 is the captured graph
             self.text(f"{order}-{stage}.mlir", mlir.text(module))
