@@ -13,6 +13,7 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from .capture import Captured, ResultTree, capture, flatten
 from .capture_errors import CaptureError
+from .journal import record_refusal
 
 Program = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 Compile = Callable[[Captured], Program]
@@ -127,6 +128,7 @@ class CompiledStep:
         if not self.refused:
             warnings.warn(f"{error} It runs op by op instead.", stacklevel=4)
         self.refused.append(error)
+        record_refusal(error)
 
     def _op_by_op(self, data: Any) -> Any:
         self.counts.op_by_op += 1

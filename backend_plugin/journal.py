@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 
+from .capture_errors import CaptureError
 from .report import Report
 from .settings import settings
 
 _reports: list[Report] = []
+_refusals: list[CaptureError] = []
 
 
 def record(report: Report) -> None:
@@ -18,6 +20,16 @@ def record(report: Report) -> None:
     if not _reports and settings().verbose:
         atexit.register(_print)
     _reports.append(report)
+
+
+def record_refusal(error: CaptureError) -> None:
+    """Keeps why a step runs op by op."""
+    _refusals.append(error)
+
+
+def refusals() -> list[CaptureError]:
+    """Why steps of this process ran op by op, in order."""
+    return list(_refusals)
 
 
 def stats() -> list[Report]:

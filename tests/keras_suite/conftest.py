@@ -1,0 +1,95 @@
+"""A pytest plugin for Keras's own tests, which stand in its wheel without their root conftest.
+
+Gives them the markers and the helper they import, runs only the ids asked for, and writes what
+became of each test, and of the steps compiled meanwhile, to files that `run.py` reads.
+
+KERAS_SUITE_IDS: a file of ids, one a line. KERAS_SUITE_RESULTS: a folder for the results.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import re
+
+import torch  # noqa: F401, I001  (before tensorflow, whose libraries clash with torch's otherwise)
+import pytest
+from keras.src.backend import backend
+
+RESULTS = os.environ.get("KERAS_SUITE_RESULTS")
+# Keras's layout inside its wheel.
+SOURCES = "/keras/src/"
+
+
+def skip_if_backend(given_backend, reason):
+    """What Keras's tests import from their conftest."""
+    return pytest.mark.skipif(backend() == given_backend, reason=reason)
+
+
+def pytest_configure(config):
+    for name in ("requires_trainable_backend", "multi_device"):
+        config.addinivalue_line("markers", f"{name}: from Keras's suite")
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = _wanted()
+    chosen = []
+    for item in items:
+        if "multi_device" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="one device here"))
+        if wanted is None or test_id(item.nodeid) in wanted:
+            chosen.append(item)
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
+def test_id(node):
+    """The id a test has in the lists: independent of where Keras lies and of memory addresses."""
+    path, _, rest = f"/{node}".partition(SOURCES)[2].partition(".py::")
+    module = path.replace("/", ".")
+    head, bracket, parameters = rest.partition("[")
+    *classes, name = head.split("::")
+    name = re.sub(r"at0x[0-9a-f]+", "", (name + bracket + parameters).replace(" ", ""))
+    return ".".join([module, *classes]) + "::" + name
+
+
+def _wanted():
+    path = os.environ.get("KERAS_SUITE_IDS")
+    return set(pathlib.Path(path).read_text().splitlines()) if path else None
+
+
+def pytest_runtest_logreport(report):
+    # With xdist the controller hears of every test too: only the workers write.
+    if RESULTS is None or not os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    if report.when == "call" or report.outcome != "passed":
+        line = {
+            "id": test_id(report.nodeid),
+            "outcome": report.outcome,
+            "seconds": round(report.duration, 3),
+            "text": str(report.longrepr)[-4000:] if report.failed else "",
+        }
+        _append("tests", line)
+
+
+def pytest_sessionfinish(session):
+    if RESULTS is None or not os.environ.get("PYTEST_XDIST_WORKER") or backend() != "triton":
+        return
+    import keras_triton
+
+    counted = collections.Counter()
+    for report in keras_triton.stats():
+        counted["steps"] += 1
+        counted["launches"] += len(report.rows)
+        for row in report.fallbacks:
+            counted[f"launch: {row.fallback}"] += 1
+    for refused in keras_triton.refusals():
+        counted["refused steps"] += 1
+        counted[f"step: {refused.reason}"] += 1
+    _append("steps", counted)
+
+
+def _append(kind, value):
+    worker = os.environ["PYTEST_XDIST_WORKER"]
+    with open(pathlib.Path(RESULTS, f"{kind}-{worker}.jsonl"), "a") as file:
+        print(json.dumps(value), file=file)
