@@ -10,6 +10,8 @@ import sys
 if "keras.src.backend.config" not in sys.modules:
     raise ImportError("keras_triton.src is loaded by Keras: run `import keras` first.")
 
+# First of all, because TensorFlow must find MLIR loaded: see there.
+import keras_triton.lowering  # noqa: F401, I001
 from keras.src.backend.common.name_scope import name_scope
 from keras.src.backend.torch.core import (
     IS_THREAD_SAFE,
