@@ -138,6 +138,7 @@ NATIVE: list[tuple[str, Function, tuple[torch.Tensor, ...]]] = [
     ),
     ("saturating", gradient(lambda a: a.tanh() + a.sigmoid() + a.relu() + F.relu6(a)), (x(9),)),
     ("random", lambda k: [custom.random_uniform(k, [2, 3]), custom.random_bits(k, [4])], (KEY,)),
+    ("streams", lambda k: [custom.random_bits(k, [4], stream) for stream in (3, 17)], (KEY,)),
     ("dropout", gradient(lambda a, k: custom.dropout(a, k, 0.4)), (x(3, 4), KEY)),
     (
         "custom_conv",

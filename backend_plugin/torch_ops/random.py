@@ -1,8 +1,9 @@
-"""Counter-based random numbers: element i depends on the key and on i only.
+"""Counter-based random numbers: element i depends on the key, the stream and i only.
 
 Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") with the key
-words (key[0], key[1]) mod 2^32 and the counter (i mod 2^32, i >> 32, 0, 0), i being the element's
-row-major index; the element takes the first word of the block.
+words (key[0], key[1]) mod 2^32 and the counter (i mod 2^32, i >> 32, stream >> 2, 0), i being the
+element's row-major index; the element takes word `stream` mod 4 of the block. One key so gives
+independent numbers for each stream, four streams to a block.
 """
 
 import math
@@ -41,23 +42,28 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
     return [c0, c1, c2, c3]
 
 
-def _draw(key: Tensor, first: int, last: int) -> Tensor:
-    index = torch.arange(first, last, dtype=torch.int64, device=key.device)
-    zero = torch.zeros_like(index)
+def words_at(index: Tensor, key: Tensor, block: int) -> list[Tensor]:
+    """The four words of streams 4 * block to 4 * block + 3 at int64 indices; key: integers [2]."""
     words = key.to(torch.int64) & WORD
-    return philox((index & WORD, index >> 32, zero, zero), (words[0], words[1]))[0]
+    third, fourth = torch.full_like(index, block), torch.zeros_like(index)
+    return philox((index & WORD, index >> 32, third, fourth), (words[0], words[1]))
 
 
-def _fake_bits(key: Tensor, shape: Sequence[int]) -> Tensor:
+def _draw(key: Tensor, first: int, last: int, stream: int) -> Tensor:
+    index = torch.arange(first, last, dtype=torch.int64, device=key.device)
+    return words_at(index, key, stream >> 2)[stream & 3]
+
+
+def _fake_bits(key: Tensor, shape: Sequence[int], stream: int = 0) -> Tensor:
     return key.new_empty(shape, dtype=torch.int64)
 
 
-@define("random_bits(Tensor key, SymInt[] shape) -> Tensor", _fake_bits)
-def random_bits(key: Tensor, shape: Sequence[int]) -> Tensor:
-    """32 random bits an element, as int64 in [0, 2^32). key: integers [2]."""
+@define("random_bits(Tensor key, SymInt[] shape, int stream=0) -> Tensor", _fake_bits)
+def random_bits(key: Tensor, shape: Sequence[int], stream: int = 0) -> Tensor:
+    """32 random bits an element, as int64 in [0, 2^32). key: integers [2]; stream: [0, 2^34)."""
     count = math.prod(shape)
     block = BLOCK if key.device.type == "cpu" else max(count, 1)
-    parts = [_draw(key, at, min(at + block, count)) for at in range(0, count, block)]
+    parts = [_draw(key, at, min(at + block, count), stream) for at in range(0, count, block)]
     bits = (
         parts[0] if len(parts) == 1 else torch.cat(parts or [key.new_empty(0, dtype=torch.int64)])
     )
@@ -70,7 +76,7 @@ def _fake_uniform(key: Tensor, shape: Sequence[int]) -> Tensor:
 
 @define("random_uniform(Tensor key, SymInt[] shape) -> Tensor", _fake_uniform)
 def random_uniform(key: Tensor, shape: Sequence[int]) -> Tensor:
-    """Uniform float32 in [0, 1): the upper 24 of the 32 bits, times 2^-24, which is exact."""
+    """Uniform float32 in [0, 1): the upper 24 bits of stream 0, times 2^-24, which is exact."""
     return (random_bits(key, shape) >> 8).to(torch.float32) * 2.0**-24
 
 

@@ -8,12 +8,14 @@ from functools import partial
 from ..importer import Builder, Value, rule
 
 
-def _draw(name: str, b: Builder, key: Value, shape: Sequence[int]) -> Value:
-    return b.emit(name, key, shape=tuple(shape))
+@rule("keras_triton.random_bits.default")
+def _random_bits(b: Builder, key: Value, shape: Sequence[int], stream: int = 0) -> Value:
+    return b.emit("random_bits", key, shape=tuple(shape), stream=stream)
 
 
-for _name in ("random_uniform", "random_bits"):
-    rule(f"keras_triton.{_name}.default")(partial(_draw, _name))
+@rule("keras_triton.random_uniform.default")
+def _random_uniform(b: Builder, key: Value, shape: Sequence[int]) -> Value:
+    return b.emit("random_uniform", key, shape=tuple(shape))
 
 
 @rule("keras_triton.dropout.default")

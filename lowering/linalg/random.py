@@ -17,8 +17,8 @@ from .rules import Lowering, lowers
 
 @lowers("random_bits")
 def _random_bits(lowering: Lowering, op: ir.Operation) -> None:
-    body = Body()
-    word = _philox(lowering, op, body, op.operands[0])
+    body, stream = Body(), attributes_of(op)["stream"]
+    word = _philox(lowering, op, body, op.operands[0], stream)
     lowering.generic(op, body, body.add("arith.extui", (word,), ("i64",)))
 
 
@@ -52,10 +52,15 @@ def _uniform(body: Body, word: int) -> int:
     return scalar.binary(body, "mulf", "", drawn, body.constant(2.0**-24, "f32"))
 
 
-def _philox(lowering: Lowering, op: ir.Operation, body: Body, key: ir.Value) -> int:
-    """The first Philox4x32-10 word (i32) of the element's row-major index."""
+def _philox(
+    lowering: Lowering, op: ir.Operation, body: Body, key: ir.Value, stream: int = 0
+) -> int:
+    """The stream's Philox4x32-10 word (i32) of the element's row-major index.
+
+    Streams of one block are the same code but for the word taken, so they share it once fused.
+    """
     c0, c1 = _counter(body, TensorType.of(op.results[0]).shape)
-    c2 = c3 = body.constant(0, "i32")
+    c2, c3 = body.constant(_signed(stream >> 2), "i32"), body.constant(0, "i32")
     k0, k1 = (_key_word(lowering, op, body, key, i) for i in range(2))
     for _ in range(ROUNDS):
         low0 = _wide_product(body, c0, MULTIPLIERS[0])
@@ -70,7 +75,7 @@ def _philox(lowering: Lowering, op: ir.Operation, body: Body, key: ir.Value) -> 
             scalar.binary(body, "", "addi", word, body.constant(_signed(step), "i32"))
             for word, step in zip((k0, k1), WEYL, strict=True)
         )
-    return c0
+    return (c0, c1, c2, c3)[stream & 3]
 
 
 def _counter(body: Body, shape: tuple[int, ...]) -> tuple[int, int]:

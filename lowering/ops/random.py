@@ -1,8 +1,8 @@
-"""Counter-based random numbers: element i depends on the key and on i only.
+"""Counter-based random numbers: element i depends on the key, the stream and i only.
 
 Philox4x32-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": the key is
-(key[0], key[1]) mod 2^32, the counter (i mod 2^32, i >> 32, 0, 0) for the row-major index i of the
-element, and the word taken is the first.
+(key[0], key[1]) mod 2^32, the counter (i mod 2^32, i >> 32, stream >> 2, 0) for the row-major index
+i of the element, and the word taken is number `stream` mod 4.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from ..dialect import Attributes, define
+from ..errors import DialectError
 from ..mlir import TensorType
 from .common import require_float, require_type
 
@@ -24,18 +25,18 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
 
 
-def philox(key: torch.Tensor, count: int) -> torch.Tensor:
-    """The first Philox word of elements 0..count-1, as int64 in [0, 2^32)."""
+def philox(key: torch.Tensor, count: int, stream: int = 0) -> torch.Tensor:
+    """The stream's Philox word of elements 0..count-1, as int64 in [0, 2^32)."""
     index = torch.arange(count, dtype=torch.int64)
     c0, c1 = index & _MASK, index >> 32
-    c2 = c3 = torch.zeros_like(index)
+    c2, c3 = torch.full_like(index, stream >> 2), torch.zeros_like(index)
     k0, k1 = key[0] & _MASK, key[1] & _MASK
     for _ in range(ROUNDS):
         high0, low0 = _multiply(c0, MULTIPLIERS[0])
         high1, low1 = _multiply(c2, MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + WEYL[0]) & _MASK, (k1 + WEYL[1]) & _MASK
-    return c0
+    return (c0, c1, c2, c3)[stream & 3]
 
 
 def _multiply(a: torch.Tensor, b: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,17 +54,23 @@ def _infer_key(dtype: str):
     return infer
 
 
-@define("random_bits", "key", _infer_key("i64"), attributes="shape")
+def _infer_bits(types: Types, attributes: Attributes) -> list[TensorType]:
+    if not 0 <= attributes["stream"] < 1 << 34:
+        raise DialectError(f"stream must be in [0, 2^34), not {attributes['stream']}")
+    return _infer_key("i64")(types, attributes)
+
+
+@define("random_bits", "key", _infer_bits, attributes="shape stream")
 def _random_bits(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """32 random bits an element, as an integer in [0, 2^32)."""
     shape = tuple(attributes["shape"])
-    return [philox(xs[0], torch.Size(shape).numel()).reshape(shape)]
+    return [philox(xs[0], torch.Size(shape).numel(), attributes["stream"]).reshape(shape)]
 
 
 @define("random_uniform", "key", _infer_key("f32"), attributes="shape")
 def _random_uniform(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """Uniform in [0, 1): the upper 24 bits of the word, times 2^-24; exact in float32."""
-    (bits,) = _random_bits(xs, attributes)
+    """Uniform in [0, 1): the upper 24 bits of stream 0, times 2^-24; exact in float32."""
+    (bits,) = _random_bits(xs, attributes | {"stream": 0})
     return [(bits >> 8).to(torch.float32) * 2.0**-24]
 
 
