@@ -3,7 +3,7 @@
 Gives them the markers and the helper they import, runs only the ids asked for, and writes what
 became of each test, and of the steps compiled meanwhile, to files that `run.py` reads.
 
-KERAS_SUITE_IDS: a file of ids, one a line. KERAS_SUITE_RESULTS: a folder for the results.
+KERAS_SUITE_IDS: a file of ids, one a line. KERAS_SUITE_RESULTS: a file for the results.
 """
 
 import collections
@@ -19,6 +19,7 @@ from keras.src.backend import backend
 RESULTS = os.environ.get("KERAS_SUITE_RESULTS")
 # Keras's layout inside its wheel.
 SOURCES = "/keras/src/"
+ADDRESS = re.compile(r"\s?at 0x[0-9a-f]+|at0x[0-9a-f]+")
 
 
 def skip_if_backend(given_backend, reason):
@@ -49,7 +50,7 @@ def test_id(node):
     module = path.replace("/", ".")
     head, bracket, parameters = rest.partition("[")
     *classes, name = head.split("::")
-    name = re.sub(r"at0x[0-9a-f]+", "", (name + bracket + parameters).replace(" ", ""))
+    name = ADDRESS.sub("", name + bracket + parameters).replace(" ", "")
     return ".".join([module, *classes]) + "::" + name
 
 
@@ -59,9 +60,6 @@ def _wanted():
 
 
 def pytest_runtest_logreport(report):
-    # With xdist the controller hears of every test too: only the workers write.
-    if RESULTS is None or not os.environ.get("PYTEST_XDIST_WORKER"):
-        return
     if report.when == "call" or report.outcome != "passed":
         line = {
             "id": test_id(report.nodeid),
@@ -69,11 +67,15 @@ def pytest_runtest_logreport(report):
             "seconds": round(report.duration, 3),
             "text": str(report.longrepr)[-4000:] if report.failed else "",
         }
-        _append("tests", line)
+        _write(line)
 
 
-def pytest_sessionfinish(session):
-    if RESULTS is None or not os.environ.get("PYTEST_XDIST_WORKER") or backend() != "triton":
+def pytest_runtest_logstart(nodeid):
+    _write({"started": test_id(nodeid)})
+
+
+def pytest_sessionfinish():
+    if backend() != "triton":
         return
     import keras_triton
 
@@ -86,10 +88,10 @@ def pytest_sessionfinish(session):
     for refused in keras_triton.refusals():
         counted["refused steps"] += 1
         counted[f"step: {refused.reason}"] += 1
-    _append("steps", counted)
+    _write({"steps": counted})
 
 
-def _append(kind, value):
-    worker = os.environ["PYTEST_XDIST_WORKER"]
-    with open(pathlib.Path(RESULTS, f"{kind}-{worker}.jsonl"), "a") as file:
-        print(json.dumps(value), file=file)
+def _write(value):
+    if RESULTS is not None:
+        with open(RESULTS, "a") as file:
+            print(json.dumps(value), file=file)
