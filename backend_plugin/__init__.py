@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 triton_keras_loader.install()
 
 
-_LAZY = {"explain": "explanation", "stats": "journal", "refusals": "journal"}
+_LAZY = {"explain": "explanation", "stats": "journal"}
 
 
 def __getattr__(name: str) -> Any:

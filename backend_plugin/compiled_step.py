@@ -1,6 +1,5 @@
 """A Keras step that is captured and compiled once per input signature, then only called."""
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -13,7 +12,7 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from .capture import Captured, ResultTree, capture, flatten
 from .capture_errors import CaptureError
-from .journal import record_refusal
+from .journal import new_counts, record_refusal
 
 Program = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 Compile = Callable[[Captured], Program]
@@ -27,15 +26,6 @@ def default_compile(captured: Captured) -> Program:
     from .compile import compile_captured
 
     return compile_captured(captured)
-
-
-@dataclasses.dataclass
-class CallCounts:
-    """How often a step was captured, ran compiled, and ran op by op."""
-
-    captures: int = 0
-    compiled: int = 0
-    op_by_op: int = 0
 
 
 class CompiledStep:
@@ -59,7 +49,7 @@ class CompiledStep:
         compile_fn: Compile | None = None,
     ) -> None:
         self.model, self.step, self.name = model, step, name
-        self.counts = CallCounts()
+        self.counts = new_counts()
         self.captured: list[Captured] = []
         self.refused: list[CaptureError] = []
         self._compile = compile_fn or default_compile

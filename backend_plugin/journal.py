@@ -1,15 +1,93 @@
-"""Remembers what this process compiled, and says so at exit if the user asked for it."""
+"""Remembers what this process compiled and what it could not, and says so at exit if asked to."""
 
 from __future__ import annotations
 
 import atexit
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
 
 from .capture_errors import CaptureError
 from .report import Report
 from .settings import settings
 
+
+@dataclass
+class CallCounts:
+    """How often a function was captured, ran compiled, and ran op by op."""
+
+    captures: int = 0
+    compiled: int = 0
+    op_by_op: int = 0
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What became of the steps and functions that this process was to compile.
+
+    Attributes:
+        reports: one a compiled program, in order; each lists its launches.
+        refused: why steps and functions run op by op, in order.
+        counts: calls and captures of all of them together. A step that is not compiled yet, or has
+            an argument that is no tensor, runs op by op too, so there may be more such calls than
+            refusals.
+    """
+
+    reports: tuple[Report, ...]
+    refused: tuple[CaptureError, ...]
+    counts: CallCounts
+
+    @property
+    def launches(self) -> int:
+        """Launches of all programs, once each."""
+        return sum(len(report.rows) for report in self.reports)
+
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """Why torch runs launches that the compiler would have liked to run: reason -> launches."""
+        rows = (row for report in self.reports for row in report.fallbacks)
+        return _counted(row.fallback for row in rows)
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Why steps and functions run op by op: reason -> signatures."""
+        return _counted(error.reason for error in self.refused)
+
+    def json(self) -> str:
+        """Everything but the reports' rows."""
+        body = {
+            "programs": [report.summary() for report in self.reports],
+            "launches": self.launches,
+            "calls": asdict(self.counts),
+            "fallbacks": self.fallbacks,
+            "refusals": self.refusals,
+        }
+        return json.dumps(body, indent=1)
+
+    def print(self, console: Console | None = None) -> None:
+        """The totals as lines, the reasons as a table."""
+        console = console or Console()
+        counts = self.counts
+        console.print(
+            f"{len(self.reports)} programs of {self.launches} launches; {counts.captures} captures, "
+            f"{counts.compiled} compiled calls, {counts.op_by_op} calls op by op"
+        )
+        rows = [("launch on torch", *item) for item in self.fallbacks.items()]
+        rows += [("op by op", *item) for item in self.refusals.items()]
+        if rows:
+            table = Table("what", "reason", "count")
+            for what, reason, count in rows:
+                table.add_row(what, reason, str(count))
+            console.print(table)
+
+
 _reports: list[Report] = []
 _refusals: list[CaptureError] = []
+_counts: list[CallCounts] = []
 
 
 def record(report: Report) -> None:
@@ -27,14 +105,25 @@ def record_refusal(error: CaptureError) -> None:
     _refusals.append(error)
 
 
-def refusals() -> list[CaptureError]:
-    """Why steps of this process ran op by op, in order."""
-    return list(_refusals)
+def new_counts() -> CallCounts:
+    """Counts of one step or function, which `stats()` adds up."""
+    _counts.append(CallCounts())
+    return _counts[-1]
 
 
-def stats() -> list[Report]:
-    """The reports of all steps compiled so far in this process, in order."""
-    return list(_reports)
+def stats() -> Stats:
+    """What this process compiled so far, and what it could not."""
+    totals = CallCounts(
+        sum(counts.captures for counts in _counts),
+        sum(counts.compiled for counts in _counts),
+        sum(counts.op_by_op for counts in _counts),
+    )
+    return Stats(tuple(_reports), tuple(_refusals), totals)
+
+
+def _counted(reasons: Iterable[str]) -> dict[str, int]:
+    """The reasons, most frequent first."""
+    return dict(Counter(reasons).most_common())
 
 
 def _print() -> None:

@@ -78,7 +78,7 @@ def fail_for(monkeypatch, part):
 
 def test_a_kernel_that_fails_runs_on_torch_with_one_warning(cache, monkeypatch, capsys):
     fail_for(monkeypatch, "optimizer_x")
-    before = len(stats())
+    before = len(stats().reports)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = losses(classifier())
@@ -87,11 +87,11 @@ def test_a_kernel_that_fails_runs_on_torch_with_one_warning(cache, monkeypatch, 
     np.testing.assert_allclose(found_again, found, rtol=TOLERANCE)
     (message,) = failures(caught)
     assert "the loops do not lower to LLVM: error: a reason." in message
-    for report in stats()[before:]:
+    for report in stats().reports[before:]:
         (row,) = report.fallbacks
         assert row.how == "torch (meaning of the kernel)"
         assert row.layers == ("optimizer",)
-    assert len(stats()) == before + 4, "two models of two signatures"
+    assert len(stats().reports) == before + 4, "two models of two signatures"
 
     command = shlex.split(REPRODUCE.search(message)[1])
     (saved,) = (cache / "failed").iterdir()
@@ -108,14 +108,14 @@ def test_a_step_that_fails_runs_as_captured_with_one_warning(broken, cache, monk
         raise RuntimeError("no such thing.")
 
     monkeypatch.setattr(driver, broken, fail)
-    before = len(stats())
+    before = len(stats().reports)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = losses(classifier())
     np.testing.assert_allclose(found, losses(classifier(run_eagerly=True)), rtol=TOLERANCE)
     (message,) = failures(caught)
     assert "could not compile train_step and runs it on torch: no such thing." in message
-    for report in stats()[before:]:
+    for report in stats().reports[before:]:
         (row,) = report.fallbacks
         assert (row.how, row.fallback) == ("torch (captured graph)", "no such thing.")
     # Before the import there is no module that could reproduce anything.
@@ -193,9 +193,9 @@ def test_results_of_two_calls_share_no_memory():
 
 
 def test_a_new_batch_size_compiles_once_more():
-    model, before = classifier(), len(stats())
+    model, before = classifier(), len(stats().reports)
     losses(model, (8, 5, 8, 5, 5))
-    assert len(stats()) == before + 2
+    assert len(stats().reports) == before + 2
     assert vars(model.train_function.step.counts) == {"captures": 2, "compiled": 5, "op_by_op": 0}
 
 
@@ -248,9 +248,9 @@ def test_predictions_under_a_dtype_policy_equal_the_eager_ones(policy, tolerance
             layers.Dense(4, activation="softmax", dtype=policy),
         ]
     )
-    before = len(stats())
+    before = len(stats().reports)
     found = model.predict_on_batch(samples(8)[0])
-    assert stats()[before].fallbacks == ()
+    assert stats().reports[before].fallbacks == ()
     wanted = eager(model, samples(8)[0])
     assert found.dtype == wanted.dtype
     # Probabilities: the tolerance is relative to 1.
@@ -286,14 +286,14 @@ def test_uint8_images_are_compiled():
     )
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     assert images().max() > 127
-    before = len(stats())
+    before = len(stats().reports)
     found = model.predict_on_batch(images())
-    (report,) = stats()[before:]
+    (report,) = stats().reports[before:]
     assert report.fallbacks == ()
     assert "andi" in report.rows[0].ops
     weights = model.get_weights()
     trained = [float(model.train_on_batch(images(), np.array([0, 2], "uint8"))) for _ in range(3)]
-    assert stats()[-1].fallbacks == ()
+    assert stats().reports[-1].fallbacks == ()
     model.set_weights(weights)
     np.testing.assert_allclose(found, eager(model, images()), rtol=TOLERANCE, atol=1e-6)
     model.train_function = None
@@ -310,11 +310,11 @@ class Wraps(layers.Layer):
 
 def test_uint8_arithmetic_runs_on_torch_and_is_reported(cache):
     model = keras.Sequential([keras.Input((6, 6, 1), dtype="uint8"), Wraps(dtype="uint8")])
-    before = len(stats())
+    before = len(stats().reports)
     with pytest.warns(RuntimeWarning, match=r"torch\.uint8 has no type in the keras dialect"):
         found = model.predict_on_batch(images())
     np.testing.assert_array_equal(found, (images() + images()).astype("float32"))
-    (row,) = stats()[before].fallbacks
+    (row,) = stats().reports[before].fallbacks
     assert "torch.uint8" in row.fallback
 
 
@@ -329,10 +329,10 @@ def test_attention_runs_on_torchs_own_kernels(masked):
         attend = layers.MultiHeadAttention(2, 4, flash_attention=False)
         model = keras.Model(inputs, attend(inputs, inputs, use_causal_mask=masked))
         model.compile(keras.optimizers.SGD(0.5), "mse", run_eagerly=eagerly)
-        before = len(stats())
+        before = len(stats().reports)
         found.append([float(model.train_on_batch(x, x)) for _ in range(3)])
         if not eagerly:
-            (report,) = stats()[before:]
+            (report,) = stats().reports[before:]
     np.testing.assert_allclose(*found, rtol=TOLERANCE)
     assert report.fallbacks == ()
     ran = {row.how for row in report.rows}

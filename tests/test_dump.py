@@ -38,7 +38,7 @@ def dumped(request, tmp_path_factory):
         settings.cache_clear()
         train_one_step()
     settings.cache_clear()
-    return request.param, root / "train_step-0", stats()[-1]
+    return request.param, root / "train_step-0", stats().reports[-1]
 
 
 def test_every_stage_is_there(dumped):

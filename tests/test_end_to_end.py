@@ -94,12 +94,12 @@ def test_compiled_losses_equal_the_eager_ones_of_the_same_seeds(
 ):
     request.addfinalizer(lambda: _compute_in("float32"))
     _compute_in(floatx)
-    before = len(stats())
+    before = len(stats().reports)
     compiled = losses(build(name, optimizer), name, STEPS)
-    report = stats()[before]
+    report = stats().reports[before]
     assert (report.step, report.target, report.fallbacks) == ("train_step", "cpu", ())
     eager = losses(build(name, optimizer, run_eagerly=True), name, STEPS)
-    assert len(stats()) == before + 1
+    assert len(stats().reports) == before + 1
     np.testing.assert_allclose(compiled, eager, rtol=tolerance)
     assert compiled[-1] < 0.5 * compiled[0]
 
@@ -130,9 +130,9 @@ def test_losses_equal_those_of_keras_on_torch_where_nothing_is_drawn(
 
 @pytest.mark.parametrize("name", ["digits", "mlp"])
 def test_one_plan_holds_forward_backward_update_and_metrics(name):
-    before = len(stats())
+    before = len(stats().reports)
     losses(build(name), name, 1)
-    (report,) = stats()[before:]
+    (report,) = stats().reports[before:]
     layers = {layer for row in report.rows for layer in row.layers}
     assert any(layer.endswith("/grad") for layer in layers)
     assert {"loss", "metrics", "optimizer"} <= layers
@@ -144,9 +144,9 @@ def test_one_plan_holds_forward_backward_update_and_metrics(name):
 def test_the_interpreted_triton_kernels_train_alike(target):
     expected = losses(build("digits"), "digits", 5, INTERPRETED_BATCH)
     target("interpret")
-    before = len(stats())
+    before = len(stats().reports)
     found = losses(build("digits"), "digits", 5, INTERPRETED_BATCH)
-    report = stats()[before]
+    report = stats().reports[before]
     assert report.target == "interpret"
     assert report.fallbacks == ()
     assert all(row.how.startswith(("Triton", "torch copy")) for row in report.rows)

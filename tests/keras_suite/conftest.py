@@ -63,9 +63,10 @@ def pytest_runtest_logreport(report):
     if report.when == "call" or report.outcome != "passed":
         line = {
             "id": test_id(report.nodeid),
-            "outcome": report.outcome,
+            # A test that Keras marks as expected to fail may do so; on torch it passed by luck.
+            "outcome": "xfailed" if hasattr(report, "wasxfail") else report.outcome,
             "seconds": round(report.duration, 3),
-            "text": str(report.longrepr)[-4000:] if report.failed else "",
+            "text": "" if report.passed else str(report.longrepr)[-4000:],
         }
         _write(line)
 
@@ -79,15 +80,16 @@ def pytest_sessionfinish():
         return
     import keras_triton
 
-    counted = collections.Counter()
-    for report in keras_triton.stats():
-        counted["steps"] += 1
-        counted["launches"] += len(report.rows)
-        for row in report.fallbacks:
-            counted[f"launch: {row.fallback}"] += 1
-    for refused in keras_triton.refusals():
-        counted["refused steps"] += 1
-        counted[f"step: {refused.reason}"] += 1
+    stats = keras_triton.stats()
+    counted = collections.Counter(
+        {
+            "steps": len(stats.reports),
+            "launches": stats.launches,
+            "refused steps": len(stats.refused),
+            **{f"launch: {reason}": count for reason, count in stats.fallbacks.items()},
+            **{f"step: {reason}": count for reason, count in stats.refusals.items()},
+        }
+    )
     _write({"steps": counted})
 
 
