@@ -9,7 +9,8 @@ import sys as _sys
 _flags = _sys.getdlopenflags()
 _sys.setdlopenflags(_os.RTLD_NOW | _os.RTLD_DEEPBIND)
 try:
-    import mlir.ir
-    import mlir.passmanager  # noqa: F401
+    # Under other names: `mlir` is this package's own module of that name.
+    import mlir.ir as _ir  # noqa: F401
+    import mlir.passmanager as _passmanager  # noqa: F401
 finally:
     _sys.setdlopenflags(_flags)
