@@ -97,8 +97,11 @@ class CompiledStep:
 
     def _prepare(self, key: Hashable, args: tuple[Any, ...]) -> "BoundProgram | None":
         """Capture and compile for a new signature; None and a warning when that is impossible."""
-        if not all(layer.built for layer in self.model._flatten_layers()):
-            return None  # this call creates the variables; the next one captures
+        first = self.counts.op_by_op == 0
+        if first and not all(layer.built for layer in self.model._flatten_layers()):
+            # This call creates the variables; the next one captures. A layer that is not built
+            # then is one that no step calls.
+            return None
         try:
             captured = capture(self.step, args, name=self.name)
         except CaptureError as error:

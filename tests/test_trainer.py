@@ -236,6 +236,24 @@ def test_unbuilt_model_predicts():
     assert model.predict_function.step.counts.compiled == 3
 
 
+def test_layer_that_no_step_calls():
+    class Partial(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = layers.Dense(3), layers.Dense(4)
+
+        def call(self, x):
+            return self.used(x)
+
+        def build(self, shape):
+            self.used.build(shape)
+
+    model = Partial()
+    model.predict(samples(16)[0], batch_size=8, verbose=0)
+    # The first call may have created variables, so it ran op by op.
+    assert vars(model.predict_function.step.counts) == {"captures": 1, "compiled": 1, "op_by_op": 1}
+
+
 def test_nested_inputs_and_missing_parts():
     a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
     model = keras.Model({"a": a, "b": b}, layers.Dense(1)(layers.add([a, b])))
