@@ -22,8 +22,11 @@ from keras.src.backend.torch.core import (
     device_scope,
 )
 
-from . import ops, random, rnn
+from . import ops, plain, random, rnn
 from .variable import Variable
+
+for module in (random, rnn):
+    plain.give_way(module)
 
 SUPPORTS_GRADIENT = True
 distribution_lib = None
