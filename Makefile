@@ -4,7 +4,14 @@ PYTHON ?= python3
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint types check format digits
+# Keras's own tests need other backends too. They get an environment of their own, because every
+# import of Keras takes seconds longer where tensorflow is installed.
+SUITE_VENV ?= $(VENV)-suite
+SUITE_PY := $(SUITE_VENV)/bin/python
+SUITE_INSTALLED := $(SUITE_VENV)/.installed
+SUITE ?= --part all
+
+.PHONY: install install-suite test keras-suite lint types check format digits
 
 install: $(INSTALLED)
 
@@ -14,8 +21,19 @@ $(INSTALLED): pyproject.toml setup.py
 	$(PY) -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
 	touch $@
 
+install-suite: $(SUITE_INSTALLED)
+
+$(SUITE_INSTALLED): pyproject.toml setup.py
+	test -x $(SUITE_PY) || $(PYTHON) -m venv $(SUITE_VENV)
+	$(SUITE_PY) -m pip install --quiet --constraint .ci/constraints.txt torch
+	$(SUITE_PY) -m pip install --quiet --constraint .ci/constraints.txt --editable '.[keras-suite]'
+	touch $@
+
 test: install
 	$(PY) -m pytest
+
+keras-suite: install-suite
+	$(SUITE_PY) tests/keras_suite/run.py $(SUITE)
 
 lint: install
 	$(PY) -m ruff format --check .
