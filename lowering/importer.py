@@ -15,6 +15,7 @@ from . import dialect
 from .build import OpBuilder, Value
 from .errors import DialectError, ImportGraphError
 from .extern import ATTRIBUTE, DROPPED, Extern, encode_args, target_name
+from .import_loops import is_loop, loop_of_node
 from .mlir import DTYPE_NAMES, TensorType, context
 
 Results: TypeAlias = Value | Sequence[Value | None]
@@ -127,8 +128,8 @@ def import_graph(
     """The module of stage "keras" that computes what the graph does.
 
     Args:
-        graph: functional aten and keras_triton ops; static fake tensors in `meta["val"]`, the Keras
-            layer in `meta["keras_layer"]`.
+        graph: functional aten and keras_triton ops, and loops whose bodies are graphs of the same
+            kind; static fake tensors in `meta["val"]`, the Keras layer in `meta["keras_layer"]`.
         inputs: one for each placeholder.
         donated: argument -> result that is its new value.
 
@@ -138,55 +139,95 @@ def import_graph(
     """
     from . import importer_rules  # noqa: F401  (fills RULES)
 
+    count = len(graph.graph.find_nodes(op="placeholder"))
+    if count != len(inputs):
+        raise ImportGraphError(f"the graph has {count} inputs, but {len(inputs)} are described")
     with context(), ir.Location.unknown():
-        return _Importer(graph, inputs, donated).run()
+        functions = ModuleFunctions()
+        main = functions.define("main", graph)
+        main.arg_attrs = ir.ArrayAttr.get(
+            [_described(item, donated.get(i)) for i, item in enumerate(inputs)]
+        )
+        return functions.module
 
 
-class _Importer:
-    """The state of one import: the values of the nodes so far, and the declarations made."""
+def _described(item: ImportInput, donated: int | None) -> ir.Attribute:
+    attributes = {"keras.name": ir.StringAttr.get(item.name)}
+    if donated is not None:
+        attributes["keras.donated"] = dialect.to_attribute(donated)
+    return ir.DictAttr.get(attributes)
 
-    def __init__(
+
+class ModuleFunctions:
+    """A module under construction: its functions, with names that are numbered a kind."""
+
+    def __init__(self) -> None:
+        self.module = ir.Module.create()
+        self.module.operation.attributes["keras.stage"] = ir.StringAttr.get("keras")
+        self._numbers: dict[str, int] = {}
+        self._main: func.FuncOp | None = None
+
+    def fresh(self, kind: str) -> str:
+        """A new name such as "ext0"."""
+        number = self._numbers.setdefault(kind, 0)
+        self._numbers[kind] += 1
+        return f"{kind}{number}"
+
+    def declare(
         self,
-        graph: torch.fx.GraphModule,
-        inputs: Sequence[ImportInput],
-        donated: Mapping[int, int],
+        name: str,
+        operands: Sequence[ir.Type],
+        results: Sequence[ir.Type],
+        attribute: str,
+        value: ir.Attribute,
     ) -> None:
-        self.nodes = list(graph.graph.nodes)
-        self.inputs, self.donated = inputs, donated
+        """Adds a private declaration with one attribute."""
+        declared = self.add(name, operands, results)
+        declared.operation.attributes[attribute] = value
+
+    def add(
+        self, name: str, operands: Sequence[ir.Type], results: Sequence[ir.Type]
+    ) -> func.FuncOp:
+        """A function without a body; all but `@main`, which stands last, are private."""
+        kind, end = (list(operands), list(results)), ir.InsertionPoint(self.module.body)
+        if name == "main":
+            self._main = func.FuncOp(name, kind, ip=end)
+            return self._main
+        before = ir.InsertionPoint(self._main) if self._main else end
+        return func.FuncOp(name, kind, visibility="private", ip=before)
+
+    def define(self, name: str, graph: torch.fx.GraphModule) -> func.FuncOp:
+        """Adds the function that computes what a graph does."""
+        return _FunctionImporter(self, graph).define(name)
+
+
+class _FunctionImporter:
+    """The state of one function's import: the values of the nodes so far."""
+
+    def __init__(self, functions: ModuleFunctions, graph: torch.fx.GraphModule) -> None:
+        self.functions, self.graph = functions, graph
         self.values: dict[torch.fx.Node, Results] = {}
         # What later rules may look up about a value that its type does not say.
         self.sources: dict[Value, Any] = {}
-        self.module = ir.Module.create()
-        self.module.operation.attributes["keras.stage"] = ir.StringAttr.get("keras")
-        self.externs = 0
 
-    def run(self) -> ir.Module:
-        placeholders = [node for node in self.nodes if node.op == "placeholder"]
-        if len(placeholders) != len(self.inputs):
-            raise ImportGraphError(
-                f"the graph has {len(placeholders)} inputs, but {len(self.inputs)} are described"
-            )
+    def define(self, name: str) -> func.FuncOp:
+        nodes = list(self.graph.graph.nodes)
+        placeholders = [node for node in nodes if node.op == "placeholder"]
+        (output,) = (node for node in nodes if node.op == "output")
+        (returned,) = output.args
+        returned = list(returned) if isinstance(returned, list | tuple) else [returned]
         types = [self._type(node).to_mlir() for node in placeholders]
-        (output,) = (node for node in self.nodes if node.op == "output")
-        returned = list(output.args[0])
         result_types = [self._type(node).to_mlir() for node in returned]
-        with ir.InsertionPoint(self.module.body):
-            self.main = main = func.FuncOp("main", (types, result_types))
-        main.arg_attrs = ir.ArrayAttr.get([self._argument(i) for i in range(len(types))])
-        block = main.add_entry_block()
+        made = self.functions.add(name, types, result_types)
+        block = made.add_entry_block()
         self.values.update(zip(placeholders, block.arguments, strict=True))
         with ir.InsertionPoint(block):
-            for node in self.nodes:
-                if node.op not in ("placeholder", "output"):
+            for node in nodes:
+                bodies = node.op == "get_attr" and all(map(is_loop, node.users))
+                if node.op not in ("placeholder", "output") and not bodies:
                     self.values[node] = self._import(node)
             func.ReturnOp([self._value(node) for node in returned])
-        return self.module
-
-    def _argument(self, index: int) -> ir.Attribute:
-        attributes = {"keras.name": ir.StringAttr.get(self.inputs[index].name)}
-        if index in self.donated:
-            attributes["keras.donated"] = dialect.to_attribute(self.donated[index])
-        return ir.DictAttr.get(attributes)
+        return made
 
     def _import(self, node: torch.fx.Node) -> Results:
         if node.op != "call_function":
@@ -194,6 +235,8 @@ class _Importer:
         if node.target is operator.getitem:
             source, number = _taken(node)
             return self.values[source][number]
+        if is_loop(node):
+            return self._by_loop(node)
         types = self._types(node)
         try:
             results = self._by_rule(node, types)
@@ -239,20 +282,40 @@ class _Importer:
             node.kwargs,
             lambda value: operands.index(value) if isinstance(value, torch.fx.Node) else None,
         )
-        given = [self._value(operand) for operand in operands]
-        name = f"ext{self.externs}"
-        self.externs += 1
-        results = [kind.to_mlir() for kind in types if kind is not None]
-        with ir.InsertionPoint(self.main):
-            declared = func.FuncOp(name, ([value.type for value in given], results))
-        declared.operation.attributes["sym_visibility"] = ir.StringAttr.get("private")
         extern = Extern(target_name(node.target), args, reason)
-        declared.operation.attributes[ATTRIBUTE] = extern.to_attribute()
-        loc = location(node.meta.get(LAYER, ""))
-        called = func.CallOp(results, ir.FlatSymbolRefAttr.get(name), given, loc=loc)
-        made = iter(called.operation.results)
+        results = [kind.to_mlir() for kind in types if kind is not None]
+        given = [self._value(operand) for operand in operands]
+        name = self.functions.fresh("ext")
+        made = iter(self._call(node, name, given, results, ATTRIBUTE, extern.to_attribute()))
         values = [None if kind is None else next(made) for kind in types]
         return values[0] if isinstance(node.meta["val"], torch.Tensor) else values
+
+    def _by_loop(self, node: torch.fx.Node) -> Results:
+        """A call of a new private declaration that names functions made of the loop's graphs."""
+        found = loop_of_node(node)
+        name = self.functions.fresh(found.kind)
+        bodies = {role: f"{name}_{role}" for role in found.graphs}
+        for role, graph in found.graphs.items():
+            self.functions.define(bodies[role], getattr(self.graph, graph))
+        given = [self._value(operand) for operand in found.operands]
+        results = [self._type(node, i).to_mlir() for i in range(len(node.meta["val"]))]
+        loop = found.loop(bodies)
+        return self._call(node, name, given, results, f"keras.{found.kind}", loop.to_attribute())
+
+    def _call(
+        self,
+        node: torch.fx.Node,
+        name: str,
+        operands: Sequence[Value],
+        results: Sequence[ir.Type],
+        attribute: str,
+        value: ir.Attribute,
+    ) -> list[Value]:
+        """Declares `name` and calls it at the node's layer."""
+        self.functions.declare(name, [x.type for x in operands], results, attribute, value)
+        loc = location(node.meta.get(LAYER, ""))
+        called = func.CallOp(list(results), ir.FlatSymbolRefAttr.get(name), list(operands), loc=loc)
+        return list(called.operation.results)
 
     def _value(self, node: torch.fx.Node) -> Value:
         """What a node of one result computes."""
@@ -260,9 +323,9 @@ class _Importer:
         assert isinstance(value, ir.Value)
         return value
 
-    def _type(self, node: torch.fx.Node) -> TensorType:
-        """The type of an input or output of the graph."""
-        kind = self._types(node)[0]
+    def _type(self, node: torch.fx.Node, number: int = 0) -> TensorType:
+        """The type of a result that must be a tensor."""
+        kind = self._types(node)[number]
         if kind is None:
             raise ImportGraphError(f"{_where(node)}: inputs and outputs must be tensors")
         return kind

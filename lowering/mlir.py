@@ -138,14 +138,15 @@ def parse(text: str) -> ir.Module:
     Raises:
         DialectError: the text does not parse or an op breaks its contract.
     """
-    from . import dialect
+    from . import dialect, loops
 
     with context(), ir.Location.unknown():
         try:
             module = ir.Module.parse(text)
         except ir.MLIRError as error:
             raise DialectError(f"this is no module of the compiler: {error}") from None
-    dialect.verify(module)
+        dialect.verify(module)
+        loops.verify(module)
     return module
 
 
@@ -165,6 +166,13 @@ def layer_of(op: ir.Operation | ir.OpView) -> str:
     """The Keras layer an op's location names ("sequential/dense"), or "" if it names none."""
     match = re.match(r'^loc\("([^"]*)"(?:\(.*\))?\)$', str(op.location))
     return match[1] if match else ""
+
+
+def callee(op: ir.Operation | ir.OpView) -> str:
+    """The function that a `func.call` calls, "" for any other op."""
+    if op.operation.name != "func.call":
+        return ""
+    return ir.FlatSymbolRefAttr(op.operation.attributes["callee"]).value
 
 
 def functions(module: ir.Module | ir.OpView) -> dict[str, ir.OpView]:

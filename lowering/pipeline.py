@@ -15,6 +15,7 @@ from .passes.group_instances import GroupInstances
 from .passes.lower_to_linalg import LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
+from .passes.simplify_loops import SimplifyLoops
 
 STAGES = ("keras", "linalg", "regions", "plan")
 # Ops with a Triton template that a target without one takes as plain loops where it can.
@@ -46,6 +47,7 @@ def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
+        SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op
         LowerToLinalg(decompose=SPELLED_OUT if decompose else frozenset()),  # keras -> linalg
         FuseRegions(

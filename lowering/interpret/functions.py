@@ -13,9 +13,11 @@ from mlir import ir
 from .. import dialect
 from ..errors import DialectError
 from ..extern import Extern, call_extern
-from ..mlir import TensorType, functions, layer_of, stage_of
+from ..loops import loop_of
+from ..mlir import TensorType, callee, functions, layer_of, stage_of
 from .body import constant_tensor, scalar_dtype
 from .linalg import LINALG
+from .loops import run_loop
 from .values import Environment, Number
 
 
@@ -58,7 +60,7 @@ def check_inputs(types: Sequence[TensorType], inputs: Sequence[torch.Tensor]) ->
 def call(
     known: dict[str, ir.OpView], name: str, inputs: Sequence[torch.Tensor], exact: bool
 ) -> list[torch.Tensor]:
-    """The results of the function `name`, be it defined or a declared extern."""
+    """The results of the function `name`, be it defined, a declared extern or a loop."""
     function = known[name]
     extern = Extern.of(function)
     number = Number(exact)
@@ -66,6 +68,10 @@ def call(
         declared = [TensorType.of(kind).dtype for kind in function.type.results]
         results = call_extern(extern, [number.settle(value) for value in inputs])
         return [number.settle(x, dtype) for x, dtype in zip(results, declared, strict=True)]
+    loop = loop_of(function)
+    if loop is not None:
+        count = len(function.type.results)
+        return run_loop(loop, inputs, count, lambda body, given: call(known, body, given, exact))
     env = Environment(number)
     block = function.regions[0].blocks[0]
     for argument, value in zip(block.arguments, inputs, strict=True):
@@ -76,8 +82,7 @@ def call(
             return [env[value] for value in op.operands]
         operands = [env[value] for value in op.operands]
         if op.name == "func.call":
-            callee = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
-            results = call(known, callee, operands, exact)
+            results = call(known, callee(op), operands, exact)
         else:
             results = evaluate(op, operands, env)
         for result, value in zip(op.results, results, strict=True):

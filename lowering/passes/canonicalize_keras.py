@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 
 from mlir import ir
 
-from .. import dialect
 from ..build import OpBuilder, Value
-from ..extern import Extern
 from ..keras_rewrites import simplify
+from ..loops import code, reachable
 from ..mlir import context, functions, parse, text
 from .base import Pass
 
@@ -31,10 +30,10 @@ class CanonicalizeKeras(Pass):
         self.check_stage(module)
         with context(), ir.Location.unknown():
             copied = parse(text(module))
-            main = functions(copied)["main"]
-            _Rewriter().rewrite(main)
-            _drop_unread(main)
-            _drop_uncalled(copied, main)
+            for function in code(copied).values():
+                _Rewriter().rewrite(function)
+                drop_unread(function)
+            drop_uncalled(copied)
         return copied
 
 
@@ -48,8 +47,8 @@ class _Rewriter(OpBuilder):
         super().__init__(ir.Location.unknown())
         self.seen: dict[tuple, ir.Operation] = {}
 
-    def rewrite(self, main: ir.OpView) -> None:
-        for view in list(main.regions[0].blocks[0].operations):
+    def rewrite(self, function: ir.OpView) -> None:
+        for view in list(function.regions[0].blocks[0].operations):
             if view.operation.name.startswith("keras."):
                 self.location = view.operation.location
                 with ir.InsertionPoint(view.operation):
@@ -81,20 +80,19 @@ def _key(op: ir.Operation) -> tuple:
     return op.name, tuple(op.operands), attributes, tuple(str(x.type) for x in op.results)
 
 
-def _drop_unread(main: ir.OpView) -> None:
-    for view in reversed(list(main.regions[0].blocks[0].operations)):
+def drop_unread(function: ir.OpView) -> None:
+    """Erases the ops of a function whose results nobody reads; all ops of the stage are pure."""
+    for view in reversed(list(function.regions[0].blocks[0].operations)):
         op = view.operation
         pure = op.name.startswith("keras.") or (op.name == "func.call" and len(op.results) > 0)
         if pure and not any(list(result.uses) for result in op.results):
             op.erase()
 
 
-def _drop_uncalled(module: ir.Module, main: ir.OpView) -> None:
-    called = {
-        ir.FlatSymbolRefAttr(op.attributes["callee"]).value
-        for op in dialect.walk(main.operation)
-        if op.name == "func.call"
-    }
-    for name, function in functions(module).items():
-        if Extern.of(function) is not None and name not in called:
+def drop_uncalled(module: ir.Module) -> None:
+    """Erases the functions that `@main` neither calls nor runs."""
+    known = functions(module)
+    used = reachable(known)
+    for name, function in known.items():
+        if name not in used:
             function.operation.erase()

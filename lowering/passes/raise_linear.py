@@ -13,7 +13,8 @@ from mlir import ir
 
 from .. import dialect
 from ..build import OpBuilder
-from ..mlir import TensorType, context, functions, parse, text
+from ..loops import code
+from ..mlir import TensorType, context, parse, text
 from .base import Pass
 
 
@@ -29,12 +30,17 @@ class RaiseLinear(Pass):
         self.check_stage(module)
         with context(), ir.Location.unknown():
             copied = parse(text(module))
-            for view in list(functions(copied)["main"].regions[0].blocks[0].operations):
-                if view.operation.name == "keras.add":
-                    _raise_bias(view.operation)
-                elif view.operation.name == "keras.relu":
-                    _raise_relu(view.operation)
+            for function in code(copied).values():
+                _raise(function)
         return copied
+
+
+def _raise(function: ir.OpView) -> None:
+    for view in list(function.regions[0].blocks[0].operations):
+        if view.operation.name == "keras.add":
+            _raise_bias(view.operation)
+        elif view.operation.name == "keras.relu":
+            _raise_relu(view.operation)
 
 
 def _raise_bias(add: ir.Operation) -> None:
