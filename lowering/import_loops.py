@@ -16,7 +16,7 @@ KINDS = {"keras_triton_scan": "scan", "keras_triton_while": "while"}
 
 PARAMETERS = {
     "scan": ("body", "init", "xs", "constants", "length", "reverse"),
-    "while": ("condition", "body", "carries", "constants", "maximum_iterations"),
+    "while": ("condition", "body", "carries", "constants"),
 }
 
 
@@ -57,16 +57,10 @@ def is_loop(node: torch.fx.Node) -> bool:
 
 
 def loop_of_node(node: torch.fx.Node) -> LoopNode:
-    """The parts of a loop's node.
-
-    Raises:
-        ImportGraphError: a while loop with a maximum of iterations, which belongs in its condition.
-    """
+    """The parts of a loop's node."""
     kind = KINDS[_name(node)]
     names = PARAMETERS[kind]
-    arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    if arguments.get("maximum_iterations") is not None:
-        raise ImportGraphError(f"{node}: a maximum of iterations belongs in the condition")
+    arguments = dict(zip(names, node.args, strict=True))
     roles = [name for name in names if name in ("condition", "body")]
     lists = [name for name in names if name in ("init", "xs", "carries", "constants")]
     operands = [operand for name in lists for operand in arguments[name]]

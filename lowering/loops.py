@@ -103,9 +103,25 @@ def code(module: ir.Module) -> dict[str, ir.OpView]:
     return {name: known[name] for name in known if name in run} | {"main": known["main"]}
 
 
+def donations(known: Mapping[str, ir.OpView]) -> dict[str, dict[int, int]]:
+    """For `@main` and the functions that loops run: argument -> the result that is its new value.
+
+    `@main` says so itself (`keras.donated`); in a body, carries come first among both.
+    """
+    found = {name: {i: i for i in range(count)} for name, count in bodies(known).items()}
+    attributes = known["main"].operation.attributes
+    entries = attributes["arg_attrs"] if "arg_attrs" in attributes else ()
+    found["main"] = {
+        index: ir.IntegerAttr(entry["keras.donated"]).value
+        for index, entry in enumerate(entries)
+        if "keras.donated" in entry
+    }
+    return found
+
+
 def bodies(known: Mapping[str, ir.OpView]) -> dict[str, int]:
-    """The functions that loops run; for each, how many of its first arguments are carries, whose new
-    values are its first results (none of a condition's).
+    """The functions that loops run, and how many carries each has: its first arguments, whose new
+    values are its first results (a condition's have none).
     """
     found: dict[str, int] = {}
     for function in known.values():

@@ -126,7 +126,7 @@ def add_loop(case, root, graph, nodes):
     else:
         root.condition = traced(case.condition, places)
         condition = graph.get_attr("condition")
-        loop = graph.call_function(WHILE, (condition, body, groups[0], groups[2], None))
+        loop = graph.call_function(WHILE, (condition, body, groups[0], groups[2]))
         results = list(case.carries)
     loop.meta.update(val=tuple(results), keras_layer="loop")
     return loop, results

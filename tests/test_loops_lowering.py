@@ -7,6 +7,7 @@ from loop_cases import CASES
 from keras_triton.lowering import interpret
 from keras_triton.lowering.errors import DialectError
 from keras_triton.lowering.mlir import parse, stage_of, text
+from keras_triton.lowering.pipeline import lower
 
 # Stages before the plan are run in float64; there, only sums in another order differ.
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
@@ -77,3 +78,14 @@ def test_verifier_of_a_while_loop():
     parse(source)
     with pytest.raises(DialectError, match="@while0 in layer loop: @while0_body returns"):
         parse(source.replace("condition = @while0_condition", "condition = @while0_body"))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("decompose", [False, True])
+def test_values_stay_equal_through_every_pass(name, decompose):
+    case = CASES[name]
+    inputs = case.inputs()
+    seen = []
+    lower(case.module(), "regions", seen.append, decompose=decompose, epilogues=not decompose)
+    for module in seen:
+        assert_results(interpret.run(module, inputs), case.expected(inputs), **EXACT)

@@ -7,7 +7,7 @@ disappear.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlir import ir
@@ -15,7 +15,7 @@ from mlir import ir
 from ..errors import RegionError
 from ..linalg.body import Body, Dims, read_block
 from ..linalg.write import neutral
-from ..mlir import TensorType, context, functions, layer_of
+from ..mlir import TensorType, context, layer_of
 from ..region import COMBINERS, iterators, map_dims
 
 RESHAPES = ("tensor.collapse_shape", "tensor.expand_shape")
@@ -67,7 +67,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """The body of `@main`, nodes in program order.
+    """The body of a function, nodes in program order.
 
     Attributes:
         types: of each value; the first are the arguments.
@@ -140,16 +140,17 @@ def squeezed_dims(shape: Sequence[int]) -> Dims:
     return tuple(dims)
 
 
-def read_graph(module: ir.Module) -> Graph:
-    """The graph of a module's `@main`.
+def read_graph(function: ir.OpView, donated: Mapping[int, int]) -> Graph:
+    """The graph of a function, of whose arguments some are donated to results.
 
     Raises:
         RegionError: an op or a form of linalg.generic that no kernel can hold.
     """
-    function = functions(module)["main"]
     reader = _Reader(Graph(function))
     with context():
         reader.read(function.regions[0].blocks[0])
+    results = reader.graph.results
+    reader.graph.donated = frozenset(results[k] for k in donated.values())
     return reader.graph
 
 
@@ -177,9 +178,6 @@ class _Reader:
             elif op.name not in _SILENT:
                 where = layer_of(op) or "?"
                 raise RegionError(f"{op.name} cannot stand in stage linalg (layer {where})")
-        graph.donated = frozenset(
-            graph.results[k] for k in donated_results(graph.function).values()
-        )
 
     def _add(self, op: ir.Operation, kind: str, loop: Loop | None = None) -> None:
         graph, number = self.graph, len(self.graph.nodes)
@@ -292,14 +290,3 @@ def _starts_neutral(init: ir.Value, combiner: str, dtype: str) -> bool:
         and constant.name == "arith.constant"
         and constant.attributes["value"] == ir.Attribute.parse(neutral(combiner, dtype))
     )
-
-
-def donated_results(function: ir.OpView) -> dict[int, int]:
-    """Argument index -> index of the result that is its new value."""
-    if "arg_attrs" not in function.operation.attributes:
-        return {}
-    found = {}
-    for index, entry in enumerate(function.operation.attributes["arg_attrs"]):
-        if "keras.donated" in entry:
-            found[index] = ir.IntegerAttr(entry["keras.donated"]).value
-    return found

@@ -150,6 +150,19 @@ def attribute_text(op: ir.Operation | ir.OpView, leave_out: Sequence[str] = ()) 
     )
 
 
+def header_text(function: ir.OpView, arguments: Sequence[str]) -> str:
+    """The first line of a function like `function`, with `arguments` as "name: type"."""
+    attributes = zip(arguments, argument_text(function), strict=True)
+    listed = ", ".join(f"{argument} {text}".rstrip() for argument, text in attributes)
+    results = ", ".join(str(kind) for kind in ir.FunctionType(function.type).results)
+    name = ir.StringAttr(function.operation.attributes["sym_name"]).value
+    private = "private " if "sym_visibility" in function.operation.attributes else ""
+    kept = attribute_text(
+        function, ("sym_name", "function_type", "arg_attrs", "res_attrs", "sym_visibility")
+    )
+    return f"func.func {private}@{name}({listed}) -> ({results}) attributes {kept} {{"
+
+
 def string_list(items: Sequence[str]) -> str:
     """An array attribute of strings."""
     return (

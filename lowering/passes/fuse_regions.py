@@ -1,4 +1,5 @@
-"""fuse-regions: `linalg.generic`s become kernel functions; `@main` only calls them and reshapes.
+"""fuse-regions: `linalg.generic`s become kernel functions; `@main` and the bodies of loops only call
+them and reshape.
 
 Producers that are cheaper to compute again than to store are inlined; then loops that share a
 domain are merged (grouping.py) and each group is written with the fewest stages (kernel_text.py).
@@ -22,7 +23,8 @@ from ..fusion.kernel_text import Kernel, write_kernel
 from ..fusion.order import ordered
 from ..fusion.rematerialize import rematerialize
 from ..fusion.sink import sink_reshapes
-from ..linalg.write import Named, Writer, argument_text, attribute_text, op_text, reshape
+from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, reshape
+from ..loops import code, donations
 from ..mlir import functions, parse
 from .base import Pass, PassError
 
@@ -45,12 +47,32 @@ class FuseRegions(Pass):
 
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
-        try:
-            graph = read_graph(module)
-        except RegionError as error:
-            raise PassError(f"{self.name}: {error}") from None
+        known = functions(module)
+        donated = donations(known)
+        declarations = [op_text(f) for f in known.values() if not f.regions[0].blocks]
+        kernels: list[str] = []
+        callers: list[str] = []
+        for name, function in code(module).items():
+            try:
+                fused = self._fuse(read_graph(function, donated[name]), name, len(kernels))
+            except RegionError as error:
+                raise PassError(f"{self.name}: {error}") from None
+            kernels += fused[0]
+            callers.append(fused[1])
+        lines = [
+            'module attributes {keras.stage = "regions"} {',
+            *declarations,
+            *kernels,
+            *callers,
+            "}",
+        ]
+        return parse("\n".join(lines))
+
+    def _fuse(self, graph: Graph, name: str, count: int) -> tuple[list[str], str]:
+        """The kernels of a function, numbered from `count`, and the function that calls them."""
         graph.drop_dead()
-        updates = update_values(graph)
+        # A loop's carries are no parameters: their new values fuse with what makes them.
+        updates = update_values(graph) if name == "main" else frozenset()
         if self.epilogues:
             # Measured on a transformer block: without epilogues this made more kernels, not fewer.
             sink_reshapes(graph, updates)
@@ -60,19 +82,14 @@ class FuseRegions(Pass):
         group_all(grouping)
         rematerialize(grouping)
         order = _ordered(grouping)
-        names = _names(graph, order)
+        names = _names(graph, order, count)
         reasons = _Reasons(grouping, names)
         kernels = {
             id(group): write_kernel(grouping, group, names[id(group)], reasons.of(group))
             for group in order
             if id(group) in names
         }
-        declarations = [
-            op_text(function)
-            for function in functions(module).values()
-            if not function.regions[0].blocks
-        ]
-        return parse(_module_text(graph, order, kernels, declarations))
+        return [kernel.text for kernel in kernels.values()], _caller(graph, order, kernels)
 
 
 def _ordered(grouping: Grouping) -> list[Group]:
@@ -87,8 +104,10 @@ def _ordered(grouping: Grouping) -> list[Group]:
     return [groups[i] for i in ordered(range(len(groups)), needs)]
 
 
-def _names(graph: Graph, order: list[Group]) -> dict[int, str]:
-    """A readable, unique name for every group that becomes a function: layer, ops, number."""
+def _names(graph: Graph, order: list[Group], count: int) -> dict[int, str]:
+    """A readable name for every group that becomes a function: layer, ops, and a number from `count`
+    on.
+    """
     names: dict[int, str] = {}
     for group in order:
         nodes = [graph.nodes[number] for number in group.nodes]
@@ -99,7 +118,7 @@ def _names(graph: Graph, order: list[Group]) -> dict[int, str]:
         layer = next((node.layer for node in reversed(nodes) if node.layer), "")
         tail = [part for part in layer.split("/") if part not in ("", "grad")][-1:]
         parts = [re.sub(r"\W", "_", part) for part in [*tail, *telling[:_NAME_PARTS]]]
-        name = "_".join([*parts, str(len(names))])
+        name = "_".join([*parts, str(count + len(names))])
         names[id(group)] = name if name[0].isalpha() else f"k_{name}"
     return names
 
@@ -137,15 +156,14 @@ class _Reasons:
         return self.grouping.why_not(other, group)
 
 
-def _module_text(
-    graph: Graph, order: list[Group], kernels: dict[int, Kernel], declarations: list[str]
-) -> str:
+def _caller(graph: Graph, order: list[Group], kernels: dict[int, Kernel]) -> str:
+    """The function again, of calls and views."""
     writer = Writer()
     values: dict[int, Named] = {}
     arguments = []
-    for value, attributes in enumerate(argument_text(graph.function)):
+    for value in range(len(graph.function.regions[0].blocks[0].arguments)):
         values[value] = (f"%a{value}", graph.types[value])
-        arguments.append(f"%a{value}: {graph.types[value]} {attributes}")
+        arguments.append(f"%a{value}: {graph.types[value]}")
     for group in order:
         nodes = [graph.nodes[number] for number in group.nodes]
         if id(group) in kernels:
@@ -167,21 +185,7 @@ def _module_text(
                 }
             )
     writer.op("func.return", [values[value] for value in graph.results], [], "", "")
-    types_text = ", ".join(str(graph.types[value]) for value in graph.results)
-    kept = attribute_text(
-        graph.function, ("sym_name", "function_type", "arg_attrs", "res_attrs", "sym_visibility")
-    )
-    return "\n".join(
-        [
-            'module attributes {keras.stage = "regions"} {',
-            *declarations,
-            *(kernel.text for kernel in kernels.values()),
-            f"func.func @main({', '.join(arguments)}) -> ({types_text}) attributes {kept} {{",
-            *writer.lines,
-            "}",
-            "}",
-        ]
-    )
+    return "\n".join([header_text(graph.function, arguments), *writer.lines, "}"])
 
 
 def _call(

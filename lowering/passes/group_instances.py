@@ -14,8 +14,9 @@ from mlir import ir
 from ..errors import RegionError
 from ..fusion.order import ordered
 from ..linalg.body import read_block
-from ..linalg.write import Named, Writer, argument_text, attribute_text, op_text, string_list
-from ..mlir import TensorType, functions, parse
+from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, string_list
+from ..loops import code
+from ..mlir import TensorType, callee, functions, parse
 from ..region import Region, kernel_kind, read_region
 from .base import Pass
 
@@ -24,7 +25,7 @@ Key = tuple[Any, ...]
 
 @dataclass
 class _Item:
-    """An op of `@main` and the ops it depends on, as a mask of their numbers."""
+    """An op of a function and the ops it depends on, as a mask of their numbers."""
 
     op: ir.Operation
     above: int
@@ -51,23 +52,29 @@ class GroupInstances(Pass):
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
         known = functions(module)
-        main = known.pop("main")
-        items = _items(main)
         keys = {
             name: _key(function)
             for name, function in known.items()
             if kernel_kind(function) == "loop"
         }
-        groups = [group for group in _groups(items, keys) if len(group.items) >= self.least]
-        if not groups:
-            return parse(op_text(module.operation))
-        return parse(_text(main, known, items, groups))
+        callers = code(module)
+        kernels: dict[str, str] = {}
+        taken: set[str] = set()
+        texts: list[str] = []
+        for function in callers.values():
+            items = _items(function)
+            groups = [group for group in _groups(items, keys) if len(group.items) >= self.least]
+            taken |= {callee(items[number].op) for group in groups for number in group.items}
+            texts.append(_caller(function, known, items, groups, kernels))
+        kept = [op_text(f) for name, f in known.items() if name not in taken | callers.keys()]
+        lines = [*kept, *kernels.values(), *texts]
+        return parse("\n".join(['module attributes {keras.stage = "regions"} {', *lines, "}"]))
 
 
-def _items(main: ir.OpView) -> list[_Item]:
+def _items(function: ir.OpView) -> list[_Item]:
     items: list[_Item] = []
     maker: dict[ir.Value, int] = {}
-    for view in main.regions[0].blocks[0].operations:
+    for view in function.regions[0].blocks[0].operations:
         op, number, above = view.operation, len(items), 0
         for value in op.operands:
             if value in maker:
@@ -131,7 +138,7 @@ def _groups(items: list[_Item], keys: dict[str, Key | None]) -> list[_Group]:
     """Independent calls of equal code, without making a cycle of what lies between them."""
     groups: list[_Group] = []
     for number, item in enumerate(items):
-        key = keys.get(_callee(item.op))
+        key = keys.get(callee(item.op))
         if key is None:
             continue
         for group in groups:
@@ -171,53 +178,34 @@ def _join(items: list[_Item], group: _Group, number: int) -> bool:
     return True
 
 
-def _callee(op: ir.Operation) -> str:
-    return ir.FlatSymbolRefAttr(op.attributes["callee"]).value if op.name == "func.call" else ""
-
-
-def _text(
-    main: ir.OpView, known: dict[str, ir.OpView], items: list[_Item], groups: list[_Group]
+def _caller(
+    function: ir.OpView,
+    known: dict[str, ir.OpView],
+    items: list[_Item],
+    groups: list[_Group],
+    made: dict[str, str],
 ) -> str:
+    """The function again, one call for each group; the kernels of groups are added to `made`."""
     grouped = {number: group for group in groups for number in group.items}
-    taken = {_callee(items[number].op) for number in grouped}
-    kept = [op_text(function) for name, function in known.items() if name not in taken]
-    made, names = [], {}
-    for count, group in enumerate(groups):
-        kernels = [known[_callee(items[number].op)] for number in group.items]
-        name = _name(kernels, count)
-        names[id(group)] = name
-        made.append(_multi(name, kernels))
+    names = {}
+    for group in groups:
+        kernels = [known[callee(items[number].op)] for number in group.items]
+        name = names[id(group)] = _name(kernels, len(made))
+        made[name] = _multi(name, kernels)
     writer = Writer()
     values: dict[ir.Value, Named] = {}
     arguments = []
-    for i, (value, attributes) in enumerate(
-        zip(main.regions[0].blocks[0].arguments, argument_text(main), strict=True)
-    ):
+    for i, value in enumerate(function.regions[0].blocks[0].arguments):
         values[value] = (f"%a{i}", TensorType.of(value))
-        arguments.append(f"%a{i}: {value.type} {attributes}")
+        arguments.append(f"%a{i}: {value.type}")
     for numbers in _order(items, grouped):
         ops = [items[number].op for number in numbers]
         _write(writer, values, ops, names[id(grouped[numbers[0]])] if numbers[0] in grouped else "")
-    results = ", ".join(str(kind) for kind in ir.FunctionType(main.type).results)
-    left = attribute_text(
-        main, ("sym_name", "function_type", "arg_attrs", "res_attrs", "sym_visibility")
-    )
-    header = f"func.func @main({', '.join(arguments)}) -> ({results}) attributes {left} {{"
-    return "\n".join(
-        [
-            'module attributes {keras.stage = "regions"} {',
-            *kept,
-            *made,
-            header,
-            *writer.lines,
-            "}",
-            "}",
-        ]
-    )
+    return "\n".join([header_text(function, arguments), *writer.lines, "}"])
 
 
 def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
-    """The ops of `@main`, each after what it depends on, a group's together behind the last."""
+    """The ops of a function, each after what it depends on, a group's together behind the last."""
     maker = {result: n for n, item in enumerate(items) for result in item.op.results}
     members = {n: grouped[n].items if n in grouped else [n] for n in range(len(items))}
 
@@ -230,13 +218,13 @@ def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
 
 
 def _write(
-    writer: Writer, values: dict[ir.Value, Named], ops: list[ir.Operation], callee: str
+    writer: Writer, values: dict[ir.Value, Named], ops: list[ir.Operation], kernel: str
 ) -> None:
     """One op as it is, or the calls of a group as one."""
     operands = [values[value] for op in ops for value in op.operands]
     results = [result for op in ops for result in op.results]
     types = [TensorType.of(result) for result in results]
-    attributes = f"{{callee = @{callee}}}" if callee else attribute_text(ops[0])
+    attributes = f"{{callee = @{kernel}}}" if kernel else attribute_text(ops[0])
     made = writer.op(ops[0].name, operands, types, attributes, str(ops[0].location))
     values.update(
         {result: (name, kind) for result, name, kind in zip(results, made, types, strict=True)}

@@ -14,7 +14,7 @@ from mlir import ir
 
 from ..decompose import decompose_module
 from ..linalg import rules as linalg_rules
-from ..linalg.write import argument_text, attribute_text, op_text
+from ..linalg.write import header_text, op_text
 from ..mlir import functions, parse
 from .base import Pass
 
@@ -36,25 +36,17 @@ class LowerToLinalg(Pass):
         self.check_stage(module)
         module = decompose_module(module, self.decompose | ALWAYS)
         lines = ['module attributes {keras.stage = "linalg"} {']
-        for name, function in functions(module).items():
-            lines += _function(name, function)
+        for function in functions(module).values():
+            lines += _function(function)
         return parse("\n".join([*lines, "}"]))
 
 
-def _function(name: str, function: ir.OpView) -> list[str]:
+def _function(function: ir.OpView) -> list[str]:
     if not function.regions[0].blocks:
         return [op_text(function)]
     lowering = linalg_rules.Lowering()
-    arguments = []
-    for value, attributes in zip(
-        function.regions[0].blocks[0].arguments, argument_text(function), strict=True
-    ):
-        arguments.append(f"{lowering.bind_argument(value)}: {value.type} {attributes}")
-    for op in function.regions[0].blocks[0].operations:
+    block = function.regions[0].blocks[0]
+    arguments = [f"{lowering.bind_argument(value)}: {value.type}" for value in block.arguments]
+    for op in block.operations:
         lowering.lower(op.operation)
-    kept = attribute_text(
-        function, ("sym_name", "function_type", "arg_attrs", "res_attrs", "sym_visibility")
-    )
-    types = ", ".join(str(kind) for kind in ir.FunctionType(function.type).results)
-    header = f"func.func @{name}({', '.join(arguments)}) -> ({types}) attributes {kept} {{"
-    return [header, *lowering.writer.lines, "}"]
+    return [header_text(function, arguments), *lowering.writer.lines, "}"]

@@ -15,8 +15,8 @@ from typing import ClassVar
 from mlir import ir
 
 from ..arena import Arena
-from ..fusion.graph import donated_results
 from ..linalg.write import Writer, argument_text, op_text, reshape
+from ..loops import donations
 from ..mlir import TensorType, functions, parse
 from ..region import Region, kernel_kind, read_instances, read_region
 from .base import Pass, PassError
@@ -78,7 +78,7 @@ class PlanBuffers(Pass):
         known = functions(module)
         main = known.pop("main")
         program = _read(main)
-        donated = donated_results(main)
+        donated = donations({**known, "main": main})["main"]
         places, arena = _places(program, donated, known)
         return parse(_PlanWriter(program, donated, places, arena, known, main).text())
 
