@@ -1,8 +1,11 @@
-"""Tensors, variables, control flow and shape inference: Keras's for torch, scattering in one op."""
+"""Tensors, variables, control flow and shape inference: Keras's for torch, scattering in one op,
+slicing at tensors."""
 
 import torch
 from keras.src.backend.torch.core import *  # noqa: F403
 from keras.src.backend.torch.core import convert_to_tensor
+
+from .slicing import slice, slice_update  # noqa: F401
 
 
 def scatter(indices, values, shape):
