@@ -160,13 +160,17 @@ def track_layers(root: str) -> Iterator[LayerTrack]:
 
 @contextlib.contextmanager
 def patched(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
-    """`owner.name` replaced by `wrap(owner.name)` inside."""
-    original = vars(owner)[name]
+    """`owner.name`, its own or inherited, replaced by `wrap(owner.name)` inside."""
+    inherited = name not in vars(owner)
+    original = getattr(owner, name) if inherited else vars(owner)[name]
     setattr(owner, name, wrap(original))
     try:
         yield
     finally:
-        setattr(owner, name, original)
+        if inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)
 
 
 def _subclasses(cls: type) -> Iterator[type]:

@@ -1,0 +1,48 @@
+"""keras-hub's `generate`, compiled: the loop over tokens is one captured step with the rest.
+
+keras-hub compiles it under TensorFlow and JAX only; for torch tensors it wraps the step in
+``no_grad``. The loader calls `compile_generation` on its classes that generate.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+class GenerateFunction:
+    """What a task calls in place of its `generate_step`, with the same arguments.
+
+    Attributes:
+        step: a `CompiledStep`, captured once for each shape of the inputs.
+    """
+
+    def __init__(self, task: Any) -> None:
+        from keras_triton.compiled_step import CompiledStep
+
+        @torch.no_grad()
+        def generate_step(arguments: tuple[Any, ...]) -> Any:
+            return task.generate_step(*arguments)
+
+        self._signature = inspect.signature(task.generate_step)
+        self.step = CompiledStep(task, generate_step, "generate_step")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.step(self._signature.bind(*args, **kwargs).args)
+
+
+def compile_generation(task_class: Any) -> None:
+    """Have tasks of this class generate compiled, under the conditions for compiling their steps."""
+
+    def with_compiled_step(original: Callable[[Any], Callable]) -> Callable[[Any], Callable]:
+        @functools.wraps(original)
+        def make_generate_function(task: Any) -> Callable:
+            if task.generate_function is None and task.jit_compile and not task.run_eagerly:
+                task.generate_function = GenerateFunction(task)
+            return original(task)
+
+        return make_generate_function
+
+    task_class.make_generate_function = with_compiled_step(task_class.make_generate_function)
