@@ -9,7 +9,8 @@ found "triton" there. Then
    branch for torch tensors, in Keras and in libraries on top of it, is right for us too;
 2. the classes and functions those branches import from ``keras.src.backend.torch`` are replaced by
    ours, right after their module has run;
-3. the metadata of ``.h5`` files gets the name as a plain string.
+3. the metadata of ``.h5`` files gets the name as a plain string;
+4. the TensorBoard callback takes ``profile_batch``.
 
 The module's name must not start with "keras": ``keras.config.set_backend`` forgets such modules,
 and the finder has to outlive that. Nothing here imports more than ``sys`` before Keras is loaded,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 SUPPORTED_KERAS = ("3.15", "3.16")  # first supported, first unsupported
 REQUIRED = {"torch": "2.11", "triton": "3.6"}
@@ -37,6 +39,7 @@ REPLACED_CLASSES = {
 }
 BACKEND_NAMESPACE = "keras.src.backend.torch"
 H5_METADATA = "keras.src.legacy.saving.saving_utils"
+TENSORBOARD = "keras.src.callbacks.tensorboard"
 
 
 class BackendName(str):
@@ -73,6 +76,8 @@ class Finder:
             return self.after_import(name, path, target, replace_namespace)
         elif self.selected and name == H5_METADATA:
             return self.after_import(name, path, target, plain_name_in_metadata)
+        elif self.selected and name == TENSORBOARD:
+            return self.after_import(name, path, target, allow_profiling)
         return None
 
     def after_import(
@@ -183,6 +188,23 @@ def plain_name_in_metadata(module: "ModuleType") -> None:
         return {**original(*args, **kwargs), "backend": "triton"}
 
     module.model_metadata = model_metadata  # type: ignore[attr-defined]
+
+
+def allow_profiling(module: "ModuleType") -> None:
+    """Let the TensorBoard callback profile: with torch it refuses any ``profile_batch``."""
+    from functools import wraps
+    from inspect import signature
+
+    original = module.TensorBoard.__init__
+
+    @wraps(original)
+    def __init__(self: "Any", *args: "Any", **kwargs: "Any") -> None:
+        given = signature(original).bind(self, *args, **kwargs)
+        profile_batch = given.arguments.pop("profile_batch", 0)
+        original(*given.args, **given.kwargs)
+        self._init_profile_batch(profile_batch)
+
+    module.TensorBoard.__init__ = __init__
 
 
 FINDER = Finder()

@@ -4,7 +4,7 @@ from types import ModuleType
 
 from keras_triton import src
 
-from . import random, rnn
+from . import random, rnn, tensorboard
 from .ops import core, image, linalg, math, nn, numpy
 from .variable import Variable
 
@@ -41,5 +41,6 @@ def flat_names() -> dict[str, object]:
         **{name: getattr(core, name) for name in FROM_CORE},
         **{name: getattr(rnn, name) for name in FROM_RNN},
         "Variable": Variable,
+        "tensorboard": tensorboard,
         "name_scope": src.name_scope,
     }
