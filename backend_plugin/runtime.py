@@ -139,9 +139,19 @@ class Program:
         bases = [*arguments, *outputs, self.memory.arena]
         with self._lock, torch.no_grad():
             self.memory.point(bases)
-            for launch in self._launches:
-                launch(bases)
+            if torch.autograd._profiler_enabled():
+                self._launch_profiled(bases)
+            else:
+                for launch in self._launches:
+                    launch(bases)
         return [bases[index] for index in self._results]
+
+    def _launch_profiled(self, bases: Bases) -> None:
+        """Torch's profiler sees only its own ops; this gives it a named range for each launch."""
+        for step, launch in zip(self.plan.steps, self._launches, strict=True):
+            kernel = "copy" if isinstance(step, Copy) else step.kernel
+            with torch.profiler.record_function(f"{kernel} {step.layer}".strip()):
+                launch(bases)
 
     def _bind(self, step: Call | Copy, executors: dict[str, Executor]) -> Launch:
         if isinstance(step, Copy):
