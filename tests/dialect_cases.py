@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ FLOAT_FUNCTIONS: dict[str, Callable] = {
     "cosh": np.cosh,
     "tanh": np.tanh,
     "erf": np.vectorize(math.erf),
+    "erfinv": np.vectorize(lambda x: NormalDist().inv_cdf((1 + x) / 2) / math.sqrt(2)),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 SIGNED_FUNCTIONS: dict[str, Callable] = {

@@ -6,6 +6,7 @@ implementations here are composed of torch ops for any device; the compiler repl
 """
 
 from .attention import attention, attention_grad
+from .binomial import random_binomial
 from .conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
 from .loss import cross_entropy, cross_entropy_grad
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
@@ -24,6 +25,7 @@ __all__ = [
     "dropout",
     "max_pool2d",
     "max_pool2d_grad",
+    "random_binomial",
     "random_bits",
     "random_uniform",
 ]

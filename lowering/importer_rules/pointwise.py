@@ -29,6 +29,7 @@ FLOAT_UNARY = [
     "cosh",
     "tanh",
     "erf",
+    "erfinv",
     "sigmoid",
 ]
 ROUNDING = ["floor", "ceil", "round"]

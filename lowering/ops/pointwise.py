@@ -30,6 +30,7 @@ FLOAT_UNARY: dict[str, Callable] = {
     "cosh": torch.cosh,
     "tanh": torch.tanh,
     "erf": torch.erf,
+    "erfinv": torch.erfinv,
     "sigmoid": torch.sigmoid,
     "floor": torch.floor,
     "ceil": torch.ceil,
