@@ -5,11 +5,11 @@ input at its first use, and an output if it changes; mutation is functionalized 
 Shapes and dtypes are static: one capture per input signature.
 """
 
-import dataclasses
+import inspect
 import random
 import threading
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import optree
@@ -23,6 +23,7 @@ from torch._subclasses.functional_tensor import (
     FunctionalTensorMode,
     disable_functional_mode,
 )
+from torch.fx import GraphModule, Node
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import (
     disable_proxy_modes_tracing,
@@ -32,15 +33,13 @@ from torch.fx.experimental.proxy_tensor import (
 )
 
 from .capture_errors import CaptureError, explain_failure
+from .captured import Captured, ResultTree, Surroundings
 from .decompositions import decomposition_table
-from .graph_cleanup import (
-    detach_outputs,
-    fold_literals,
-    hoist_inputs,
-    lift_constants,
-    remove_copies,
-)
+from .finish import Traced, finish
+from .gradient_state import GradientState
+from .module_state import ReadModes, State
 from .provenance import LAYER, LayerTrack, patched, track_layers
+from .signature import flatten
 from .state import CaptureScope, traced_state
 
 # Capturing patches class attributes of Keras, so one capture runs at a time.
@@ -48,90 +47,43 @@ _ONE_AT_A_TIME = threading.RLock()
 
 ROOT_LAYER = "step"
 DATA_FIELDS = ("x", "y", "sample_weight")
+# What autograd says of results whose graph the function itself has used up, or written over.
+_NOT_DIFFERENTIABLE_ANY_MORE = ("a second time", "modified by an inplace operation")
 
 
-@dataclasses.dataclass(frozen=True)
-class InputSpec:
-    """One graph input. `data`: a tensor of `args`, in flattening order. `state`: the storage of
-    `variable`. `constant`: `tensor`, a tensor the step closes over."""
-
-    kind: Literal["data", "state", "constant"]
-    name: str
-    variable: Variable | None = None
-    tensor: torch.Tensor | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class OutputSpec:
-    """One graph output. `result`: a tensor of the step's result, in flattening order. `state`: the
-    new value of `variable`."""
-
-    kind: Literal["result", "state"]
-    name: str
-    variable: Variable | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class ResultTree:
-    """How the step's result is put together from the graph's result outputs.
-
-    `leaves[i]` is the position of leaf i among the result outputs, or None for a leaf that is no
-    tensor, whose value is `constants[i]`.
-    """
-
-    spec: optree.PyTreeSpec
-    leaves: tuple[int | None, ...]
-    constants: tuple[Any, ...]
-
-    def build(self, results: list[torch.Tensor]) -> Any:
-        """The step's result, from the tensors of the result outputs."""
-        return self.spec.unflatten(
-            [
-                constant if position is None else results[position]
-                for position, constant in zip(self.leaves, self.constants, strict=True)
-            ]
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Captured:
-    """A captured step.
-
-    `graph` takes the tensors of `inputs` in order (data, then state: the variable's storage, then
-    constants) and gives a list with the tensors of `outputs` in order: first the results, then the
-    state outputs. No output shares memory with an input. The graph holds aten and keras_triton ops
-    only, none mutates, each node has `meta["val"]` (a fake tensor) and `meta["keras_layer"]` (the
-    Keras path, `/grad` appended in the backward pass).
-    """
-
-    name: str
-    graph: torch.fx.GraphModule
-    inputs: tuple[InputSpec, ...]
-    outputs: tuple[OutputSpec, ...]
-    result: ResultTree
-
-
-def flatten(structure: Any) -> tuple[list[Any], optree.PyTreeSpec]:
-    """Leaves and tree of nested Python containers; None is a leaf."""
-    return optree.tree_flatten(structure, none_is_leaf=True, namespace="keras")
-
-
-def capture(fn: Callable[..., Any], args: tuple[Any, ...], *, name: str) -> Captured:
-    """Capture `fn(*args)`.
+def capture(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str,
+    free: bool = False,
+) -> Captured:
+    """Capture `fn(*args, **kwargs)`.
 
     Args:
         fn: a step over Keras objects that are built. It may read and assign any variable, run
             `loss.backward()` and read `variable.value.grad`.
-        args: nested containers of tensors. Leaves that are no tensors are frozen into the graph.
+        args, kwargs: nested containers of tensors. Leaves that are no tensors are frozen into the
+            graph.
         name: what the graph is called, e.g. "train_step".
+        free: a function whose results may be differentiated if gradients are enabled now, and whose
+            effects on `.grad` show outside. A step of a model keeps its gradients to itself.
 
     Raises:
         CaptureError: the step needs the value of a tensor, or something that cannot be traced.
         Any error that Keras or user code raises on its own account (`ValueError`, `TypeError`).
     """
-    with _ONE_AT_A_TIME, track_layers(ROOT_LAYER) as track:
+    # Tensors made in inference mode cannot be traced. Leaving it would enable gradients.
+    enabled = torch.is_grad_enabled()
+    with (
+        _ONE_AT_A_TIME,
+        torch.inference_mode(False),
+        torch.set_grad_enabled(enabled),
+        track_layers(ROOT_LAYER) as track,
+    ):
         try:
-            return _Capture(fn, args, name, track).run()
+            return _Capture(fn, (args, dict(kwargs or {})), name, track, free).run()
         except Exception as error:
             # Variables that the step created have no value yet, and nobody else will give them one.
             initialize_all_variables()
@@ -145,14 +97,26 @@ class _Capture:
     """The moving parts of one capture."""
 
     def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], name: str, track: LayerTrack
+        self,
+        fn: Callable[..., Any],
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        name: str,
+        track: LayerTrack,
+        free: bool,
     ) -> None:
         self.fn, self.name, self.track = fn, name, track
-        self.leaves, self.spec = flatten(args)
+        self.differentiable = free and torch.is_grad_enabled()
+        self.leaves, self.spec = flatten(arguments)
         self.positions = [i for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor)]
         self.fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self.scope = CaptureScope(self._lift)
-        self.state_nodes: list[torch.fx.Node] = []
+        self.gradients = GradientState()
+        self.scope = CaptureScope(self._lift, self.gradients if free else None)
+        self.modes = ReadModes()
+        self.state_nodes: list[Node] = []
+        self.gradient_nodes: list[Node] = []
+        self.tangent_nodes: list[Node] = []
+        self.differentiable_results: list[int] = []
+        self.differentiable_inputs: list[int] = []
         self.result: ResultTree | None = None
 
     def run(self) -> Captured:
@@ -167,24 +131,34 @@ class _Capture:
             raise CaptureError(self.name, ROOT_LAYER, reason)
         for node in module.graph.nodes:
             node.meta.setdefault(LAYER, ROOT_LAYER)
-        return self._finish(module)
+        return finish(self._traced(module))
 
     def _step(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """What is traced: plain tensors in; the result's tensors and every variable's value out."""
+        """What is traced: plain tensors in; out come the results, the value of every variable, new
+        gradients of storages, and the gradients of the results."""
         self.track.watch(_tracer().graph)
         with FunctionalTensorMode(), patched(effects, "has_effects", _without_linalg_checks):
+            data = [self._functional(*pair) for pair in zip(self.positions, tensors, strict=True)]
             leaves = list(self.leaves)
-            for position, tensor in zip(self.positions, tensors, strict=True):
-                leaves[position] = FunctionalTensor.to_functional(tensor)
-            with traced_state(self.scope):
-                result = self.fn(*self.spec.unflatten(leaves))
+            for position, tensor in zip(self.positions, data, strict=True):
+                leaves[position] = tensor
+            args, kwargs = self.spec.unflatten(leaves)
+            with traced_state(self.scope), self.modes.watch(), self.gradients.watch():
+                results = self._split_result(self.fn(*args, **kwargs))
+                self._refuse_effects(data)
+                gradients = self._differentiate(results, data) if self.differentiable else []
             self.track.flush()
-            results = self._split_result(result)
             states = [self.scope.state_mapping[id(v)] for v in self.scope.variables]
+            kept = [gradient for _, gradient in self.gradients.changed()]
             with torch.no_grad():
-                return [_plain(tensor) for tensor in results + states]
+                return [_plain(tensor) for tensor in results + states + kept + gradients]
 
-    def _lift(self, variable: Variable) -> torch.Tensor:
+    def _functional(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
+        value = FunctionalTensor.to_functional(tensor)
+        wanted = self.differentiable and self.leaves[position].requires_grad
+        return value.requires_grad_() if wanted else value
+
+    def _lift(self, variable: State) -> torch.Tensor:
         """A new graph input for the storage of `variable`, while the step is being traced."""
         storage = variable._value
         if storage is None:
@@ -194,93 +168,94 @@ class _Capture:
                 f"the variable {variable.path} is created during the step",
                 transient=True,
             )
+        value = self._input(storage, f"state{len(self.state_nodes)}", self.state_nodes)
+        if storage.requires_grad:
+            value.requires_grad_()
+            if self.scope.gradients is not None:
+                self.gradients.lift(variable, value, self._lift_gradient)
+        return value
+
+    def _lift_gradient(self, gradient: torch.Tensor) -> torch.Tensor:
+        return self._input(gradient, f"gradient{len(self.gradient_nodes)}", self.gradient_nodes)
+
+    def _input(self, like: torch.Tensor, name: str, nodes: list[Node]) -> torch.Tensor:
+        """The traced tensor of a new graph input, which is added to `nodes`."""
         tracer = _tracer()
         with disable_proxy_modes_tracing(), disable_functional_mode():
-            fake = _empty_like(storage)
+            fake = _empty_like(like)
         self.track.flush()
-        proxy = tracer.create_proxy("placeholder", f"state{len(self.state_nodes)}", (), {})
+        proxy = tracer.create_proxy("placeholder", name, (), {})
         track_tensor_tree(fake, proxy, constant=None, tracer=tracer)
-        self.state_nodes.append(proxy.node)
-        value = FunctionalTensor.to_functional(fake)
-        return value.requires_grad_() if storage.requires_grad else value
+        nodes.append(proxy.node)
+        return FunctionalTensor.to_functional(fake)
 
     def _split_result(self, result: Any) -> list[torch.Tensor]:
         leaves, spec = flatten(result)
         leaves = [leaf.value if isinstance(leaf, Variable) else leaf for leaf in leaves]
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        count = iter(range(len(tensors)))
-        is_tensor = [isinstance(leaf, torch.Tensor) for leaf in leaves]
-        self.result = ResultTree(
-            spec=spec,
-            leaves=tuple(next(count) if yes else None for yes in is_tensor),
-            constants=tuple(
-                None if yes else leaf for yes, leaf in zip(is_tensor, leaves, strict=True)
+        self.result = ResultTree.of(leaves, spec)
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    def _refuse_effects(self, data: list[torch.Tensor]) -> None:
+        for tensor in data:
+            if torch._functionalize_has_data_mutation(tensor.elem):
+                reason = "an argument is written in place, which would not show outside"
+                raise CaptureError(self.name, ROOT_LAYER, reason)
+            if tensor.is_leaf and tensor.grad is not None:
+                reason = (
+                    "an argument is given a gradient (in `.grad`), which would not show outside"
+                )
+                raise CaptureError(self.name, ROOT_LAYER, reason)
+
+    def _differentiate(
+        self, results: list[torch.Tensor], data: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """The gradients of the inputs that the results depend on, from a tangent for each result."""
+        outputs = [i for i, tensor in enumerate(results) if tensor.requires_grad]
+        states = [self.scope.state_mapping[id(v)] for v in self.scope.variables]
+        inputs = [i for i, tensor in enumerate(data + states) if tensor.requires_grad]
+        if not outputs or not inputs:
+            return []
+        tangents = [
+            self._input(results[i], f"tangent{n}", self.tangent_nodes)
+            for n, i in enumerate(outputs)
+        ]
+        try:
+            found = torch.autograd.grad(
+                [results[i] for i in outputs],
+                [(data + states)[i] for i in inputs],
+                tangents,
+                allow_unused=True,
+            )
+        except RuntimeError as error:
+            if any(text in str(error) for text in _NOT_DIFFERENTIABLE_ANY_MORE):
+                return []
+            raise
+        pairs = [(i, g) for i, g in zip(inputs, found, strict=True) if g is not None]
+        self.differentiable_results = outputs
+        self.differentiable_inputs = [i for i, _ in pairs]
+        return [gradient for _, gradient in pairs]
+
+    def _traced(self, module: GraphModule) -> Traced:
+        assert self.result is not None, "the step was not traced"
+        lifted = self.gradients.lifted()
+        return Traced(
+            name=self.name,
+            module=module,
+            data_names=_data_names(self.fn, self.spec, self.positions),
+            states=list(zip(self.state_nodes, self.scope.variables, strict=True)),
+            gradients=list(zip(self.gradient_nodes, lifted, strict=True)),
+            tangents=self.tangent_nodes,
+            result=self.result,
+            new_gradients=[state for state, _ in self.gradients.changed()],
+            differentiable_results=self.differentiable_results,
+            differentiable_inputs=self.differentiable_inputs,
+            cleared=tuple(self.gradients.cleared()),
+            surroundings=Surroundings(
+                trainable=tuple((layer, layer._trainable) for layer in self.track.called),
+                modes=tuple(self.modes.found.values()),
+                gradients=tuple(self.gradients.counted()),
             ),
         )
-        return tensors
-
-    def _finish(self, module: torch.fx.GraphModule) -> Captured:
-        graph = module.graph
-        hoist_inputs(graph)
-        fold_literals(module)
-        constants = dict(lift_constants(module))
-        self._refuse_gradients(constants)
-        remove_copies(graph)
-        states = list(zip(self.state_nodes, self.scope.variables, strict=True))
-        (output,) = graph.find_nodes(op="output")
-        returned = list(output.args[0])
-        first_state = len(returned) - len(states)
-        changed = [
-            (variable, new)
-            for (old, variable), new in zip(states, returned[first_state:], strict=True)
-            if new is not old
-        ]
-        output.args = (returned[:first_state] + [new for _, new in changed],)
-        detach_outputs(graph)
-        graph.eliminate_dead_code()
-        changed_ids = {id(variable) for variable, _ in changed}
-        variables = {
-            node: variable for node, variable in states if node.users or id(variable) in changed_ids
-        }
-        for node, _ in states:
-            if node not in variables:
-                graph.erase_node(node)
-        inputs = self._inputs(graph, variables, constants)
-        results = [OutputSpec("result", f"result/{i}") for i in range(first_state)]
-        new_states = [OutputSpec("state", variable.path, variable) for variable, _ in changed]
-        graph.lint()
-        assert self.result is not None, "the step was not traced"
-        module.recompile()
-        return Captured(self.name, module, inputs, (*results, *new_states), self.result)
-
-    def _refuse_gradients(self, constants: dict[torch.fx.Node, torch.Tensor]) -> None:
-        for node, tensor in constants.items():
-            if tensor.requires_grad:
-                raise CaptureError(
-                    self.name,
-                    node.meta[LAYER],
-                    f"a tensor of shape {tuple(tensor.shape)} that requires gradients is used "
-                    "directly instead of through a keras.Variable",
-                )
-
-    def _inputs(
-        self,
-        graph: torch.fx.Graph,
-        variables: dict[torch.fx.Node, Variable],
-        constants: dict[torch.fx.Node, torch.Tensor],
-    ) -> tuple[InputSpec, ...]:
-        names = iter(_data_names(self.spec, self.positions))
-        inputs = []
-        for node in graph.find_nodes(op="placeholder"):
-            if node in variables:
-                variable = variables[node]
-                inputs.append(InputSpec("state", variable.path, variable=variable))
-            elif node in constants:
-                name = f"{node.meta[LAYER]}/{node.name}"
-                inputs.append(InputSpec("constant", name, tensor=constants[node]))
-            else:
-                inputs.append(InputSpec("data", next(names)))
-        return tuple(inputs)
 
 
 def _tracer() -> Any:
@@ -304,10 +279,9 @@ def _without_linalg_checks(has_effects: Callable[[Any], bool]) -> Callable[[Any]
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    # A fresh tensor rather than a fake view of the real one: it carries no autograd history.
-    return torch.empty_strided(
-        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
-    )
+    # A fresh tensor rather than a fake view of the real one: it carries no autograd history, and is
+    # contiguous, as everything a program takes is.
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -318,13 +292,22 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return torch._from_functional_tensor(tensor.elem)
 
 
-def _data_names(spec: optree.PyTreeSpec, positions: list[int]) -> list[str]:
-    """Names of the tensors of a step's arguments: "data/x", "data/y", "data/x/tokens", ..."""
+def _data_names(fn: Callable[..., Any], spec: optree.PyTreeSpec, positions: list[int]) -> list[str]:
+    """Names of the tensors of a call: "data/x", "data/y", "data/x/tokens", ... for the argument
+    `data` of a step, and "data/<parameter>/..." for those of other functions."""
+    try:
+        parameters = list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):  # a function that is not written in Python
+        parameters = []
     paths = spec.paths()
     names = []
     for position in positions:
-        field, *rest = paths[position][1:] or ("x",)
-        if isinstance(field, int) and field < len(DATA_FIELDS):
-            field = DATA_FIELDS[field]
-        names.append("/".join(str(part) for part in ("data", field, *rest)))
+        _, argument, *rest = paths[position]
+        if isinstance(argument, int):
+            argument = parameters[argument] if argument < len(parameters) else f"x{argument}"
+        if argument == "data":
+            field, *rest = rest or ("x",)
+            is_known = isinstance(field, int) and field < len(DATA_FIELDS)
+            argument = DATA_FIELDS[field] if is_known else field
+        names.append("/".join(str(part) for part in ("data", argument, *rest)))
     return names

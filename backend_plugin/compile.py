@@ -23,7 +23,7 @@ from keras_triton.lowering.pipeline import lower
 from keras_triton.lowering.plan import Plan, read_plan
 
 from . import vendor
-from .capture import Captured
+from .captured import Captured
 from .dump import Dump
 from .journal import record
 from .report import Report, describe
@@ -160,7 +160,7 @@ def _device(captured: Captured) -> torch.device:
     """Where the step runs: the device of its state, which Keras puts on the GPU if there is one."""
     for spec in captured.inputs:
         if spec.variable is not None:
-            return spec.variable.value.device
+            return spec.variable._value.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

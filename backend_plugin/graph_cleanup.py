@@ -34,6 +34,13 @@ def hoist_inputs(graph: torch.fx.Graph) -> None:
             anchor = node
 
 
+def move_to_inputs_end(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    """Make a placeholder the last one."""
+    last = _last_input(graph)
+    if node is not last:
+        last.append(node)
+
+
 def fold_literals(module: torch.fx.GraphModule) -> None:
     """Compute what depends on literals only; scalar results become `aten.full`.
 

@@ -9,11 +9,12 @@ under which path; a hook on each autograd node switches the path before its back
 import bisect
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from keras.src.backend.common.name_scope import current_path
+from keras.src.layers.layer import Layer
 from keras.src.losses.loss import Loss
 from keras.src.metrics.metric import Metric
 from keras.src.ops.operation import Operation
@@ -22,16 +23,20 @@ from keras.src.trainers.trainer import Trainer
 
 LAYER = "keras_layer"
 GRADIENT = "/grad"
+ACCUMULATION = "struct torch::autograd::AccumulateGrad"  # ends at a leaf; has no number of its own
 
 
 class LayerTrack:
     """The path in force at each moment of one capture, written into `node.meta["keras_layer"]`.
 
-    `failed_at` is the innermost path that was in force when an exception left a layer, or "".
+    Attributes:
+        failed_at: the innermost path that was in force when an exception left a layer, or "".
+        called: the layers that were called, in order.
     """
 
     def __init__(self, root: str) -> None:
         self.failed_at = ""
+        self.called: list[Layer] = []
         self._graph: torch.fx.Graph | None = None
         self._stack = [root]
         # Sequence numbers at which the path changed, ascending, and the path from there on.
@@ -41,6 +46,11 @@ class LayerTrack:
     @property
     def path(self) -> str:
         return self._stack[-1]
+
+    def note_call(self, operation: Operation) -> None:
+        """Keep `operation` in `called` if it is a layer that is not there yet."""
+        if isinstance(operation, Layer) and all(operation is not layer for layer in self.called):
+            self.called.append(operation)
 
     def watch(self, graph: torch.fx.Graph) -> None:
         """Label the nodes of `graph` from now on."""
@@ -71,7 +81,9 @@ class LayerTrack:
     def gradients(self, roots: list[torch.Tensor]) -> Iterator[None]:
         """Everything traced inside is the backward pass of `roots`."""
         handles = []
-        for grad_fn in _autograd_nodes(roots):
+        for grad_fn in autograd_nodes(roots):
+            if grad_fn.name() == ACCUMULATION:
+                continue
             at = bisect.bisect_right(self._since, grad_fn._sequence_nr()) - 1
             path = self._paths[at]
             path = path if path.endswith(GRADIENT) else path + GRADIENT
@@ -93,14 +105,12 @@ class LayerTrack:
         self._paths.append(stack[-1])
 
 
-def _autograd_nodes(roots: list[torch.Tensor]) -> Iterator[Any]:
-    """The autograd nodes that a backward pass from `roots` runs, `AccumulateGrad` left out."""
+def autograd_nodes(roots: Iterable[torch.Tensor]) -> Iterator[Any]:
+    """The autograd nodes that a backward pass from `roots` runs."""
     pending = [root.grad_fn for root in roots if root.grad_fn is not None]
     seen = set(pending)
     while pending:
         grad_fn = pending.pop()
-        if grad_fn.name() == "struct torch::autograd::AccumulateGrad":
-            continue
         yield grad_fn
         for successor, _ in grad_fn.next_functions:
             if successor is not None and successor not in seen:
@@ -144,8 +154,18 @@ def track_layers(root: str) -> Iterator[LayerTrack]:
 
         return call
 
+    def operation(method: Callable) -> Callable:
+        labelled_method = labelled(operation_path)(method)
+
+        @functools.wraps(method)
+        def call(self: Operation, *args: Any, **kwargs: Any) -> Any:
+            track.note_call(self)
+            return labelled_method(self, *args, **kwargs)
+
+        return call
+
     with contextlib.ExitStack() as patches:
-        patches.enter_context(patched(Operation, "__call__", labelled(operation_path)))
+        patches.enter_context(patched(Operation, "__call__", operation))
         patches.enter_context(patched(Trainer, "compute_loss", labelled(lambda _: "loss")))
         patches.enter_context(patched(Loss, "__call__", labelled(lambda _: "loss")))
         patches.enter_context(patched(BaseOptimizer, "apply", labelled(lambda _: "optimizer")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mlir import ir
 from rich.console import Console
@@ -68,6 +68,12 @@ class Report:
     def whole_step_on_torch(cls, step: str, target: str, reason: str) -> Report:
         """The report of a step that could not be lowered."""
         return cls(step, target, (Row(step, "torch (captured graph)", (), (), 0, fallback=reason),))
+
+    def followed_by(self, backward: Report) -> Report:
+        """The report of both passes of a function; `backward` marks the kernels of its own."""
+        rows = [replace(row, kernel=f"backward/{row.kernel}") for row in backward.rows]
+        arena_bytes = max(self.arena_bytes, backward.arena_bytes)
+        return replace(self, rows=(*self.rows, *rows), arena_bytes=arena_bytes)
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:

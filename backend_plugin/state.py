@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from keras.src import backend, tree
-from keras.src.backend import Variable
 from keras.src.backend.common.stateless_scope import StatelessScope, get_stateless_scope
-from keras.src.layers.layer import Layer
 from keras.src.utils.torch_utils import TorchModuleWrapper
-from torch.nn.utils.stateless import _reparametrize_module
 
+from .gradient_state import GradientState
+from .module_state import State, states_of, traced_modules
 from .provenance import patched
 
 
@@ -22,23 +21,44 @@ class CaptureScope(StatelessScope):
     `lift(variable)` is called at the first touch of each variable, seed generators and metrics in
     closures included, and gives its traced tensor. That tensor stands for the variable's storage:
     an assignment copies into it, as the backend does outside of a scope, so `.grad`, in-place
-    updates by optimizers and reads after writes behave as in op-by-op execution.
+    updates by optimizers and reads after writes behave as in op-by-op execution. Two that share a
+    storage, as a variable and the parameter of the torch module it wraps do, share the tensor; the
+    first of them to be touched is in `variables`.
+
+    `gradients` tells that `.grad` of the storages is state too. Without it, a step starts with no
+    gradients and its own are gone afterwards.
     """
 
-    def __init__(self, lift: Callable[[Variable], torch.Tensor]) -> None:
+    def __init__(
+        self, lift: Callable[[State], torch.Tensor], gradients: GradientState | None = None
+    ) -> None:
         super().__init__(collect_losses=True, initialize_variables=False)
         self._lift = lift
-        self.variables: list[Variable] = []
+        self.gradients = gradients
+        self._by_storage: dict[int, torch.Tensor] = {}
+        self.variables: list[State] = []
 
-    def get_current_value(self, variable: Variable) -> torch.Tensor:
+    def get_current_value(self, variable: State) -> torch.Tensor:
         value = self.state_mapping.get(id(variable))
         if value is None:
-            value = self._lift(variable)
+            storage = id(variable._value)
+            if storage not in self._by_storage:
+                self._by_storage[storage] = self._lift(variable)
+                self.variables.append(variable)
+            value = self._by_storage[storage]
             self.state_mapping[id(variable)] = value
-            self.variables.append(variable)
         return value
 
-    def add_update(self, update: tuple[Variable, torch.Tensor]) -> None:
+    def clear_gradient(self, state: State) -> None:
+        """What `zero_grad` does to a state. One that is not touched yet may have a gradient only if
+        those from before the call count."""
+        if self.gradients is not None:
+            self.get_current_value(state)
+        value = self._by_storage.get(id(state._value))
+        if value is not None:
+            value.grad = None
+
+    def add_update(self, update: tuple[State, torch.Tensor]) -> None:
         variable, value = update
         with torch.no_grad():
             self.get_current_value(variable).copy_(value)
@@ -98,6 +118,7 @@ def traced_state(scope: CaptureScope) -> Iterator[None]:
     with (
         patched(torch.nn.Module, "zero_grad", functools.partial(_zero_grad_in, scope)),
         patched(TorchModuleWrapper, "call", _call_with_variables),
+        traced_modules(CaptureScope),
         patched(backend.core, "cond", functools.partial(_when_traced, traced_cond)),
         patched(backend.core, "switch", functools.partial(_when_traced, traced_switch)),
         scope,
@@ -108,13 +129,8 @@ def traced_state(scope: CaptureScope) -> Iterator[None]:
 def _zero_grad_in(scope: CaptureScope, original: Callable) -> Callable:
     @functools.wraps(original)
     def zero_grad(module: torch.nn.Module, set_to_none: bool = True) -> None:
-        if not isinstance(module, Layer):
-            return original(module, set_to_none)
-        for variable in module.trainable_variables:
-            value = scope.state_mapping.get(id(variable))
-            if value is not None:
-                value.grad = None
-        return None
+        for state in states_of(module):
+            scope.clear_gradient(state)
 
     return zero_grad
 
@@ -131,18 +147,12 @@ def _when_traced(traced: Callable, original: Callable) -> Callable:
 
 
 def _call_with_variables(original: Callable) -> Callable:
-    """A wrapped torch module computes with its variables instead of its own parameters."""
+    """A wrapped torch module's parameters are known by the names of their variables."""
 
     @functools.wraps(original)
     def call(layer: TorchModuleWrapper, *args: Any, **kwargs: Any) -> Any:
-        if next(layer.module.buffers(), None) is not None:
-            raise NotImplementedError("a torch module with buffers updates them out of sight")
-        variables = {id(variable._value): variable for variable in layer.variables}
-        values = {
-            name: variables[id(parameter)].value
-            for name, parameter in layer.module.named_parameters()
-        }
-        with _reparametrize_module(layer.module, values):
-            return original(layer, *args, **kwargs)
+        for variable in layer.variables:
+            get_stateless_scope().get_current_value(variable)
+        return original(layer, *args, **kwargs)
 
     return call

@@ -6,8 +6,9 @@ import pytest
 import torch
 from keras import layers, ops
 
-from keras_triton.capture import Captured, capture
+from keras_triton.capture import capture
 from keras_triton.capture_errors import CaptureError
+from keras_triton.captured import Captured
 
 STEPS = 5
 # The graph runs the same kernels on decomposed ops; only the order of roundings differs.

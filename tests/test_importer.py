@@ -8,7 +8,8 @@ from mlir import ir
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_triton import samples
-from keras_triton.capture import Captured, capture
+from keras_triton.capture import capture
+from keras_triton.captured import Captured
 from keras_triton.lowering import mlir
 from keras_triton.lowering.errors import DialectError, ImportGraphError
 from keras_triton.lowering.extern import Extern, call_extern, parse_target

@@ -19,7 +19,7 @@ TOLERANCE = 1e-5
 def graphs_run_as_captured(monkeypatch):
     """The trainer alone is tested: a captured graph runs on torch, uncompiled."""
     run = lambda captured: lambda tensors: captured.graph(*tensors)  # noqa: E731
-    monkeypatch.setattr("keras_triton.compiled_step.default_compile", run)
+    monkeypatch.setattr("keras_triton.compiled_function.default_compile", run)
 
 
 def classifier(**compile_options) -> keras.Model:

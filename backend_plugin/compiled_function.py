@@ -1,0 +1,183 @@
+"""A function that is captured and compiled once per input signature, then only called."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from keras.src import backend
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.backend.common.variables import get_autocast_scope
+from keras.src.layers.layer import Layer
+
+from .bound_program import BoundProgram, Compile, Program
+from .capture import ROOT_LAYER, capture
+from .capture_errors import CaptureError
+from .captured import Captured
+from .journal import new_counts, record_refusal
+from .signature import Arguments, NotExpressible, Symbolic, sign
+
+# A function that creates variables is tried again after it ran op by op, at most this often.
+ATTEMPTS = 3
+PROGRAMS = 64
+"""How many programs a function keeps; then the one that ran longest ago goes."""
+VARIANTS = 4
+"""How many of them for the same arguments: for other trainable flags, modes or gradients."""
+
+
+def default_compile(captured: Captured) -> Program:
+    """Compile for the device the data is on, through every stage of the compiler."""
+    from .compile import compile_captured
+
+    return compile_captured(captured)
+
+
+class CompiledFunction:
+    """`fn`, compiled. `keras_triton.jit` says what that means.
+
+    Attributes:
+        counts: how the calls ran.
+        refused: why signatures run op by op.
+    """
+
+    free = True
+    """Whether results may be differentiated and gradients show outside; see `capture`."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        *,
+        layer: Layer | None = None,
+        compile_fn: Compile | None = None,
+    ) -> None:
+        self.fn, self.name, self.layer = fn, name, layer
+        self.counts = new_counts()
+        self.refused: list[CaptureError] = []
+        self._compile = compile_fn or default_compile
+        self._programs: dict[Hashable, list[BoundProgram]] = {}
+        self._attempts: dict[Hashable, int] = {}
+        self._hopeless: set[Hashable] = set()
+        self._forgot = False
+
+    @property
+    def captured(self) -> list[Captured]:
+        """The captured graphs of all programs that are kept, newest last."""
+        programs = [program for alike in self._programs.values() for program in alike]
+        return [program.captured for program in sorted(programs, key=lambda p: p.number)]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _inside_a_trace():
+            return self.fn(*args, **kwargs)
+        try:
+            arguments = sign((args, kwargs), static_objects=self.free, differentiable=self.free)
+        except Symbolic:
+            return self.fn(*args, **kwargs)
+        except NotExpressible as error:
+            if str(error) not in self._hopeless:
+                self._hopeless.add(str(error))
+                self._refuse(CaptureError(self.name, ROOT_LAYER, str(error)))
+            return self._op_by_op(args, kwargs)
+        program = self._find(arguments)
+        if program is None:
+            return self._op_by_op(args, kwargs)
+        self.counts.compiled += 1
+        program.used = self.counts.compiled
+        return program(arguments.tensors)
+
+    def owner(self) -> object:
+        """An object around the function that it depends on by identity."""
+        return None
+
+    def _find(self, arguments: Arguments) -> BoundProgram | None:
+        """A program that serves the call, captured now if need be; None: run op by op."""
+        key = (arguments.key, *self._ambient())
+        for program in self._programs.get(key, ()):
+            if program.fits(self.owner()):
+                return program
+        if key in self._hopeless or not self._is_built():
+            return None
+        try:
+            return self._add(key, self.capture(arguments))
+        except CaptureError as error:
+            self._attempts[key] = self._attempts.get(key, 0) + 1
+            if not error.transient or self._attempts[key] >= ATTEMPTS:
+                self._hopeless.add(key)
+                self._refuse(error)
+            return None
+
+    def _ambient(self) -> tuple[Hashable, ...]:
+        """What a call depends on besides its arguments."""
+        if not self.free:
+            return ()
+        autocast = get_autocast_scope()
+        device = str(backend.core.get_device()).partition(":")[0]
+        return (
+            torch.is_grad_enabled(),
+            autocast and autocast.dtype,
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+        )
+
+    def capture(self, arguments: Arguments) -> Captured:
+        """The captured function for a call.
+
+        Raises:
+            CaptureError: as `capture` does.
+        """
+        args, kwargs = arguments.structure()
+        return capture(self.fn, args, kwargs, name=self.name, free=self.free)
+
+    def _add(self, key: Hashable, captured: Captured) -> BoundProgram:
+        self.counts.captures += 1
+        program = BoundProgram(captured, self._compile, self.owner())
+        program.number = program.used = self.counts.captures + self.counts.compiled
+        alike = self._programs.setdefault(key, [])
+        if len(alike) == VARIANTS:
+            alike.remove(min(alike, key=lambda p: p.used))
+        alike.append(program)
+        if sum(map(len, self._programs.values())) > PROGRAMS:
+            self._forget_oldest()
+        return program
+
+    def _forget_oldest(self) -> None:
+        oldest = min(self._programs, key=lambda key: max(p.used for p in self._programs[key]))
+        del self._programs[oldest]
+        if not self._forgot:
+            self._forgot = True
+            warnings.warn(
+                f"{self.name} was compiled for {PROGRAMS} signatures and from now on forgets the one "
+                "that ran longest ago: give numbers that change from call to call as tensors.",
+                stacklevel=5,
+            )
+
+    def _is_built(self) -> bool:
+        """Whether all variables exist. The first call creates them: it runs op by op. A layer that
+        is not built after it is one that is never called."""
+        if self.layer is None or self.counts.op_by_op:
+            return True
+        return all(layer.built for layer in self.layer._flatten_layers())
+
+    def _refuse(self, error: CaptureError) -> None:
+        if not self.refused:
+            warnings.warn(f"{error} It runs op by op instead.", stacklevel=5)
+        # Where it comes from holds every tensor of the capture.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        self.refused.append(error)
+        record_refusal(error)
+
+    def _op_by_op(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.counts.op_by_op += 1
+        return self.fn(*args, **kwargs)
+
+
+def _inside_a_trace() -> bool:
+    """Whether somebody else is tracing: Keras's symbolic or stateless calls, another capture, torch's
+    export or function transforms. A function is a part of what they trace then."""
+    return (
+        in_stateless_scope()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+    )

@@ -1,0 +1,142 @@
+"""Parameters and buffers of torch modules as state of a captured step.
+
+While a step is traced, a call of a torch module computes with traced tensors in place of its
+parameters and buffers, its submodules' included. A buffer that the module writes (the running
+statistics of a batch normalization) becomes the state's new value, be it written in place or
+replaced by a new tensor.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from keras.src.backend import Variable
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.layers.layer import Layer
+from torch.nn.utils.stateless import _reparametrize_module
+
+from .provenance import patched
+
+
+class ModuleTensor:
+    """A parameter or buffer as state: what a capture needs of a Keras variable.
+
+    Attributes:
+        path: the class of the outermost module and the tensor's name in it.
+    """
+
+    def __init__(self, module: torch.nn.Module, name: str) -> None:
+        self._root, self._name = module, name
+        owner, _, self._attribute = name.rpartition(".")
+        self._owner = module.get_submodule(owner)
+        self.path = f"{type(module).__name__}/{name.replace('.', '/')}"
+
+    @property
+    def _value(self) -> torch.Tensor:
+        return getattr(self._owner, self._attribute)
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The tensor, traced while a step is."""
+        scope = get_stateless_scope()
+        return self._value if scope is None else scope.get_current_value(self)
+
+
+State = Variable | ModuleTensor
+"""What a step may read and write: it has a `path`, and its storage as `_value`."""
+
+
+def own_tensors(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of a module's parameters and buffers; Keras layers inside keep their own,
+    which are Keras variables."""
+    for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is not None:
+            yield prefix + name, tensor
+    for name, child in module._modules.items():
+        if child is not None and not isinstance(child, Layer):
+            yield from own_tensors(child, f"{prefix}{name}.")
+
+
+def states_of(module: torch.nn.Module) -> Iterator[State]:
+    """Everything in a module that may have gradients: Keras variables, and other parameters."""
+    if isinstance(module, Layer):
+        yield from module.trainable_variables
+        return
+    for name in module._parameters:
+        if module._parameters[name] is not None:
+            yield ModuleTensor(module, name)
+    for child in module.children():
+        yield from states_of(child)
+
+
+@contextlib.contextmanager
+def traced_modules(scope_type: type) -> Iterator[None]:
+    """Calls of torch modules under a scope of `scope_type` use that scope's values."""
+    substituted: set[int] = set()
+
+    def wrap(original: Callable) -> Callable:
+        @functools.wraps(original)
+        def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            own = isinstance(module, Layer) or id(module) in substituted
+            if own or not isinstance(get_stateless_scope(), scope_type):
+                return original(module, *args, **kwargs)
+            with _substitute(module, substituted):
+                return original(module, *args, **kwargs)
+
+        return call
+
+    with patched(torch.nn.Module, "__call__", wrap):
+        yield
+
+
+@contextlib.contextmanager
+def _substitute(module: torch.nn.Module, substituted: set[int]) -> Iterator[None]:
+    states = {name: ModuleTensor(module, name) for name, _ in own_tensors(module)}
+    given = {name: state.value for name, state in states.items()}
+    inside = {id(part) for part in module.modules()} - substituted
+    left = dict(given)
+    substituted |= inside
+    try:
+        with _reparametrize_module(module, left):
+            yield
+    finally:
+        substituted -= inside
+    with torch.no_grad():
+        for name, tensor in left.items():
+            if tensor is not given[name]:
+                given[name].copy_(tensor)
+
+
+class ReadModes:
+    """Which modules were in training mode when a step first asked, unless it had set that itself.
+
+    A step captured in one mode does not hold in the other.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[int, tuple[torch.nn.Module, bool]] = {}
+        self._written: set[int] = set()
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Watches `module.training` of every module meanwhile."""
+        setattr(torch.nn.Module, "training", property(self._read, self._write))  # noqa: B010
+        try:
+            yield
+        finally:
+            delattr(torch.nn.Module, "training")
+
+    def _read(self, module: torch.nn.Module) -> bool:
+        if "training" not in module.__dict__:
+            raise AttributeError(f"{type(module).__name__!r} object has no attribute 'training'")
+        mode: bool = module.__dict__["training"]
+        if id(module) not in self._written:
+            self.found.setdefault(id(module), (module, mode))
+        return mode
+
+    def _write(self, module: torch.nn.Module, mode: bool) -> None:
+        if id(module) not in self.found:
+            self._written.add(id(module))
+        module.__dict__["training"] = mode
