@@ -2,7 +2,8 @@
 
 Such a call is a `func.call` of a private declaration with `keras.extern = {target, args, reason}`.
 `args` is JSON, `[positional]` or `[positional, keywords]`: {"t": i} is the i-th operand,
-{"dtype": "float32"} a dtype, {"device": true} the device of the data; all else stands for itself.
+{"dtype": "float32"} a dtype, {"complex": [0.0, 1.0]} a number, {"device": true} the device of the
+data; all else stands for itself.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def encode_args(
             return {"dtype": str(value).removeprefix("torch.")}
         if isinstance(value, torch.device):
             return {"device": True}
+        if isinstance(value, complex):
+            return {"complex": [value.real, value.imag]}
         if isinstance(value, list | tuple):
             return [encode(item) for item in value]
         if value is None or isinstance(value, bool | int | float | str):
@@ -123,6 +126,8 @@ def call_extern(
         ((kind, content),) = value.items()
         if kind == "t":
             return tensors[content]
+        if kind == "complex":
+            return complex(*content)
         return getattr(torch, content) if kind == "dtype" else device
 
     args, kwargs = (*json.loads(extern.args), {})[:2]

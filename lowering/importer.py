@@ -251,8 +251,12 @@ class _FunctionImporter:
             raise NoRule(f"no dialect op for {name}")
         results = [kind for i, kind in enumerate(types) if i in _used(node)]
         operands = [kind for source in node.all_input_nodes for kind in self._types(source)]
-        if any(kind is not None and kind.size == 0 for kind in (*results, *operands)):
+        known = [kind for kind in (*results, *operands) if kind is not None]
+        if any(kind.size == 0 for kind in known):
             raise NoRule(f"{name} on a tensor of no elements")
+        opaque = [str(kind.torch_dtype).removeprefix("torch.") for kind in known if kind.is_opaque]
+        if opaque:
+            raise NoRule(f"{name} on {opaque[0]}")
         args = torch.fx.map_arg(node.args, self.values.__getitem__)
         kwargs = torch.fx.map_arg(node.kwargs, self.values.__getitem__)
         kept = {k: v for k, v in kwargs.items() if k not in (*DROPPED, "device")}

@@ -23,7 +23,17 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
     "i8": torch.int8,
     "i1": torch.bool,
 }
-DTYPE_NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+# Tensors of these only pass from one call of torch to another: no op of the dialect takes them.
+OPAQUE: dict[str, torch.dtype] = {
+    "ui8": torch.uint8,
+    "f8E4M3FN": torch.float8_e4m3fn,
+    "f8E5M2": torch.float8_e5m2,
+    "complex<f32>": torch.complex64,
+    "complex<f64>": torch.complex128,
+}
+DTYPE_NAMES: dict[torch.dtype, str] = {
+    dtype: name for name, dtype in (TORCH_DTYPES | OPAQUE).items()
+}
 FLOATS = ("f64", "f32", "f16", "bf16")
 BITS = {
     "f64": 64,
@@ -40,7 +50,7 @@ BITS = {
 
 @dataclass(frozen=True)
 class TensorType:
-    """A ranked tensor of static `shape` (elements) and `dtype` (an MLIR scalar name such as "f32")."""
+    """A ranked tensor of static `shape` (elements) and `dtype` (an MLIR type's name, such as "f32")."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -60,15 +70,20 @@ class TensorType:
     @property
     def nbytes(self) -> int:
         """Bytes in memory; a bool takes one."""
-        return self.size * max(1, BITS[self.dtype] // 8)
+        return self.size * self.torch_dtype.itemsize
 
     @property
     def is_float(self) -> bool:
         return self.dtype in FLOATS
 
     @property
+    def is_opaque(self) -> bool:
+        """Whether only torch computes with it."""
+        return self.dtype in OPAQUE
+
+    @property
     def torch_dtype(self) -> torch.dtype:
-        return TORCH_DTYPES[self.dtype]
+        return (OPAQUE if self.is_opaque else TORCH_DTYPES)[self.dtype]
 
     def with_dtype(self, dtype: str) -> TensorType:
         return TensorType(self.shape, dtype)
@@ -102,19 +117,23 @@ class TensorType:
         """
         if tensor.dtype not in DTYPE_NAMES:
             raise DialectError(
-                f"{tensor.dtype} has no type in the keras dialect; it knows {', '.join(TORCH_DTYPES)}"
+                f"{tensor.dtype} has no type in the keras dialect; it knows {_known()}"
             )
         return cls(tuple(int(extent) for extent in tensor.shape), DTYPE_NAMES[tensor.dtype])
 
 
-_TYPE = re.compile(r"^(?:tensor|memref)<((?:\d+x)*)([a-z]+\d+)[,>]")
+_TYPE = re.compile(r"^(?:tensor|memref)<((?:\d+x)*)([a-z]\w*(?:<f\d+>)?)[,>]")
+
+
+def _known() -> str:
+    return ", ".join(DTYPE_NAMES.values())
 
 
 @cache
 def _parse_type(text: str) -> TensorType:
     match = _TYPE.match(text)
-    if match is None or match[2] not in TORCH_DTYPES:
-        raise DialectError(f"{text} is not a static tensor of {', '.join(TORCH_DTYPES)}")
+    if match is None or not (match[2] in TORCH_DTYPES or match[2] in OPAQUE):
+        raise DialectError(f"{text} is not a static tensor of {_known()}")
     return TensorType(tuple(int(extent) for extent in match[1].split("x") if extent), match[2])
 
 

@@ -8,7 +8,7 @@ import torch
 from mlir import ir
 
 from ..errors import DialectError
-from ..mlir import FLOATS, TORCH_DTYPES
+from ..mlir import FLOATS, OPAQUE, TORCH_DTYPES
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Number:
         """The torch dtype in which values of an MLIR element type are held."""
         if dtype == "index":
             return torch.int64
+        if dtype in OPAQUE:
+            return OPAQUE[dtype]
         if dtype not in TORCH_DTYPES:
             raise DialectError(f"{dtype} is no element type of the dialect")
         return torch.float64 if self.exact and dtype in FLOATS else TORCH_DTYPES[dtype]
