@@ -97,6 +97,9 @@ def _dropout_backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
     save=_save_dropout,
 )
 def dropout(x: Tensor, key: Tensor, rate: float) -> Tensor:
-    """x / (1 - rate) where random_uniform(key, x.shape) >= rate, else 0. rate: [0, 1)."""
+    """x * (1 / (1 - rate)) where random_uniform(key, x.shape) >= rate, else 0. rate: [0, 1).
+
+    A product, not a quotient: compilers replace division by a constant, and the last digit with it.
+    """
     kept = random_uniform(key, x.shape) >= rate
-    return torch.where(kept, x / (1 - rate), torch.zeros((), dtype=x.dtype, device=x.device))
+    return torch.where(kept, x * (1 / (1 - rate)), torch.zeros((), dtype=x.dtype, device=x.device))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..build import Value
 from ..mlir import TensorType
+from ..ops.random import scale_of_kept
 from .registry import Rows, decomposes
 
 
@@ -95,4 +96,4 @@ decomposes("argmin")(_arg("min"))
 def _dropout(k: Rows, x: Value, key: Value, rate: float) -> list[Value]:
     draw = k.builder.emit("random_uniform", key, shape=k.shape)
     kept = k.builder.emit("ge", draw, k.builder.scalar(rate, "f32"))
-    return [k.select(kept, k.div(x, 1 - rate), 0)]
+    return [k.select(kept, k.mul(x, scale_of_kept(rate)), 0)]

@@ -9,7 +9,7 @@ from mlir import ir
 
 from ..dialect import attributes_of
 from ..mlir import TensorType
-from ..ops.random import MULTIPLIERS, ROUNDS, WEYL
+from ..ops.random import MULTIPLIERS, ROUNDS, WEYL, scale_of_kept
 from . import scalar
 from .body import Body
 from .rules import Lowering, lowers
@@ -37,10 +37,8 @@ def _dropout(lowering: Lowering, op: ir.Operation) -> None:
     compute = "f64" if kind.dtype == "f64" else "f32"
     draw = _uniform(body, _philox(lowering, op, body, key))
     kept = scalar.compare(body, "ge", draw, body.constant(rate, "f32"))
-    # At rate 1 nothing is kept; the division must not make a NaN constant of it.
-    scaled = scalar.binary(
-        body, "divf", "", scalar.cast(body, value, compute), body.constant(1 - rate, compute)
-    )
+    scale = body.constant(scale_of_kept(rate), compute)
+    scaled = scalar.binary(body, "mulf", "", scalar.cast(body, value, compute), scale)
     chosen = scalar.select(body, kept, scaled, body.constant(0.0, compute))
     lowering.generic(op, body, scalar.cast(body, chosen, kind.dtype))
 

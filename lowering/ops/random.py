@@ -85,6 +85,10 @@ def _dropout(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """x / (1 - rate) where random_uniform(key) >= rate, else 0; with one key, its own gradient."""
     x, key = xs
     (draw,) = _random_uniform([key], {"shape": tuple(x.shape)})
-    return [
-        torch.where(draw >= attributes["rate"], x / (1 - attributes["rate"]), torch.zeros_like(x))
-    ]
+    scaled = x * scale_of_kept(attributes["rate"])
+    return [torch.where(draw >= attributes["rate"], scaled, torch.zeros_like(x))]
+
+
+def scale_of_kept(rate: float) -> float:
+    """What dropout multiplies by; at rate 1 nothing is kept."""
+    return 1 / (1 - rate) if rate < 1 else 0.0

@@ -29,4 +29,4 @@ def dropout(inputs, rate, noise_shape=None, seed=None):
         for extent, wanted in zip(inputs.shape, noise_shape, strict=True)
     ]
     kept = torch_ops.random_uniform(key, shape) >= rate
-    return torch.where(kept, inputs / (1 - rate), torch.zeros_like(inputs))
+    return torch.where(kept, inputs * (1 / (1 - rate)), torch.zeros_like(inputs))
