@@ -6,9 +6,17 @@ from typing import Any
 
 import torch
 from keras.src import tree
+from keras.src.backend.torch import trainer as torch_trainer
 
 # Our loader replaces this name after this import, so it is torch's own class here.
 from keras.src.backend.torch.trainer import TorchTrainer
+
+from keras_triton.prefetch import StepBatches
+
+from .epoch_iterator import EpochIterator
+
+# The loops of TorchTrainer make their iterators by this name.
+torch_trainer.TorchEpochIterator = EpochIterator
 
 
 class Trainer(TorchTrainer):
@@ -72,6 +80,12 @@ class StepFunction:
         self._join = join
 
     def __call__(self, batches: list[Any]) -> Any:
+        result = self._run(batches)
+        if isinstance(batches, StepBatches):
+            batches.launched()
+        return result
+
+    def _run(self, batches: list[Any]) -> Any:
         if len(batches) == 1:
             return self.step(batches[0])
         return self._join([self.step(batch) for batch in batches])
