@@ -9,8 +9,10 @@ import torch
 from keras.src import backend, tree
 from keras.src.backend.common.stateless_scope import StatelessScope, get_stateless_scope
 from keras.src.utils.torch_utils import TorchModuleWrapper
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .gradient_state import GradientState
+from .indexing import selecting
 from .module_state import State, states_of, traced_modules
 from .provenance import patched
 
@@ -120,6 +122,7 @@ def traced_state(scope: CaptureScope) -> Iterator[None]:
         patched(TorchModuleWrapper, "call", _call_with_variables),
         traced_modules(CaptureScope),
         patched(backend.core, "cond", functools.partial(_when_traced, traced_cond)),
+        patched(FunctionalTensor, "__getitem__", selecting),
         patched(backend.core, "switch", functools.partial(_when_traced, traced_switch)),
         scope,
     ):

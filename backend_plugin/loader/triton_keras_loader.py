@@ -10,7 +10,8 @@ found "triton" there. Then
 2. the classes and functions those branches import from ``keras.src.backend.torch`` are replaced by
    ours, right after their module has run;
 3. the metadata of ``.h5`` files gets the name as a plain string;
-4. the TensorBoard callback takes ``profile_batch``.
+4. the TensorBoard callback takes ``profile_batch``;
+5. keras-hub's generating tasks compile their loop over tokens, as under TensorFlow and JAX.
 
 The module's name must not start with "keras": ``keras.config.set_backend`` forgets such modules,
 and the finder has to outlive that. Nothing here imports more than ``sys`` before Keras is loaded,
@@ -40,6 +41,13 @@ REPLACED_CLASSES = {
 BACKEND_NAMESPACE = "keras.src.backend.torch"
 H5_METADATA = "keras.src.legacy.saving.saving_utils"
 TENSORBOARD = "keras.src.callbacks.tensorboard"
+# module of keras-hub: its class with `make_generate_function`
+GENERATING_CLASSES = {
+    "keras_hub.src.models.causal_lm": "CausalLM",
+    "keras_hub.src.models.image_to_image": "ImageToImage",
+    "keras_hub.src.models.inpaint": "Inpaint",
+    "keras_hub.src.models.text_to_image": "TextToImage",
+}
 
 
 class BackendName(str):
@@ -66,18 +74,10 @@ class Finder:
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if name[:10] != "keras.src.":
-            return None
         if name == FIRST_AFTER_CONFIG:
             self.selected = select_backend()
-        elif self.selected and name in REPLACED_CLASSES:
-            return self.after_import(name, path, target, replace_class)
-        elif self.selected and name == BACKEND_NAMESPACE:
-            return self.after_import(name, path, target, replace_namespace)
-        elif self.selected and name == H5_METADATA:
-            return self.after_import(name, path, target, plain_name_in_metadata)
-        elif self.selected and name == TENSORBOARD:
-            return self.after_import(name, path, target, allow_profiling)
+        elif self.selected and name in AFTER_IMPORT:
+            return self.after_import(name, path, target, AFTER_IMPORT[name])
         return None
 
     def after_import(
@@ -207,6 +207,21 @@ def allow_profiling(module: "ModuleType") -> None:
     module.TensorBoard.__init__ = __init__
 
 
+def compile_generation(module: "ModuleType") -> None:
+    """Have keras-hub's class of the module generate compiled."""
+    from importlib import import_module
+
+    generation = import_module("keras_triton.src.generation")
+    generation.compile_generation(getattr(module, GENERATING_CLASSES[module.__name__]))
+
+
+AFTER_IMPORT = {
+    **dict.fromkeys(REPLACED_CLASSES, replace_class),
+    BACKEND_NAMESPACE: replace_namespace,
+    H5_METADATA: plain_name_in_metadata,
+    TENSORBOARD: allow_profiling,
+    **dict.fromkeys(GENERATING_CLASSES, compile_generation),
+}
 FINDER = Finder()
 
 
