@@ -1,16 +1,13 @@
 """Keras ops of the backend: equal to Keras's for torch where those define them, and traceable."""
 
 import keras
-import numpy as np
 import pytest
 import torch
 from keras.src.backend.torch import core as torch_core
 from keras.src.backend.torch import math as torch_math
 from keras.src.backend.torch import nn as torch_nn
-from keras.src.backend.torch import random as torch_random
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from keras_triton.src import random
 from keras_triton.src.ops import core, math, nn
 
 IMAGE = (2, 7, 8, 4)
@@ -165,92 +162,6 @@ def test_layers_become_one_operator_each():
     model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
     found = targets_of(lambda x: model(x, training=True), torch.ones(2, 12, 12, 3))
     assert found == ["conv2d", "conv2d", "max_pool2d", "avg_pool2d", "dropout"]
-
-
-DRAWS = {
-    "uniform": lambda seed: random.uniform((64, 3), -1.0, 2.0, seed=seed),
-    "normal": lambda seed: random.normal((64, 3), 1.0, 2.0, seed=seed),
-    "truncated_normal": lambda seed: random.truncated_normal((64, 3), seed=seed),
-    "randint": lambda seed: random.randint((64, 3), -5, 9, seed=seed),
-    "categorical": lambda seed: random.categorical(torch.zeros(8, 5), 24, seed=seed),
-    "shuffle": lambda seed: random.shuffle(torch.arange(64), seed=seed),
-    "dropout": lambda seed: random.dropout(torch.ones(64, 3), 0.5, seed=seed),
-    "noise shape": lambda seed: random.dropout(torch.ones(64, 3), 0.5, (None, 1), seed=seed),
-}
-
-
-@pytest.mark.parametrize("name", DRAWS)
-def test_seeds(name):
-    draw = DRAWS[name]
-    assert torch.equal(draw(3), draw(3))
-    assert not torch.equal(draw(3), draw(4))
-    assert not torch.equal(draw(None), draw(None))
-    generator = keras.random.SeedGenerator(3)
-    first, second = draw(generator), draw(generator)
-    assert torch.equal(first, draw(3))
-    assert not torch.equal(first, second)
-
-
-@pytest.mark.parametrize("name", DRAWS)
-def test_draws_can_be_captured(name):
-    graph = make_fx(lambda: DRAWS[name](3), tracing_mode="fake")()
-    assert torch.equal(graph(), DRAWS[name](3))
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_uniform_stays_below_one(dtype):
-    draw = random.uniform((1 << 14,), dtype=dtype, seed=1)
-    assert keras.backend.standardize_dtype(draw.dtype) == dtype
-    assert float(draw.min()) >= 0
-    assert float(draw.max()) < 1
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_normal_has_its_moments(dtype):
-    draw = random.normal((1 << 16,), 3.0, 2.0, dtype=dtype, seed=5).double()
-    # Five standard deviations of the estimates.
-    assert abs(draw.mean() - 3) < 5 * 2 / 2**8
-    assert abs(draw.std() - 2) < 5 * 2 / 2**8.5
-    z = (draw - 3) / 2
-    assert abs((z**4).mean() - 3) < 5 * np.sqrt(96) / 2**8
-
-
-def test_truncated_normal_has_its_moments():
-    draw = random.truncated_normal((1 << 16,), seed=5)
-    assert float(draw.abs().max()) <= 2
-    # The standard deviation of the normal distribution cut at two of its own.
-    assert abs(float(draw.std()) - 0.8796) < 0.01
-
-
-def test_randint_and_categorical_have_their_frequencies():
-    counts = torch.bincount(random.randint((1 << 14,), 3, 11, seed=2) - 3, minlength=8)
-    assert len(counts) == 8
-    # Five standard deviations around 2048.
-    assert int((counts - 2048).abs().max()) < 5 * np.sqrt(2048)
-    logits = torch.log(torch.tensor([[0.1, 0.2, 0.7]]))
-    share = torch.bincount(random.categorical(logits, 1 << 14, seed=2)[0]) / 2**14
-    torch.testing.assert_close(share, logits.exp()[0], atol=5 * 0.5 / 2**7, rtol=0)
-
-
-def test_shuffle_permutes_slices():
-    x = torch.arange(12).reshape(3, 4)
-    shuffled = random.shuffle(x, axis=1, seed=1)
-    assert not torch.equal(shuffled, x)
-    assert torch.equal(shuffled.sort(1).values, x)
-    assert torch.equal(shuffled - shuffled[:1], (x - x[:1]))
-
-
-def test_symbolic_calls_leave_seeds_alone():
-    generator = keras.random.SeedGenerator(7)
-    spec = keras.src.backend.compute_output_spec(lambda: random.normal((2, 3), seed=generator))
-    assert spec.shape == (2, 3)
-    assert generator.state.numpy().tolist() == [7, 0]
-
-
-def test_rejection_samplers_are_keras_own():
-    assert random.gamma is torch_random.gamma
-    assert random.binomial is torch_random.binomial
-    assert random.beta is torch_random.beta
 
 
 def test_optimizer_updates_leave_no_gradient_tape():
