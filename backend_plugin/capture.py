@@ -37,6 +37,7 @@ from .captured import Captured, ResultTree, Surroundings
 from .decompositions import decomposition_table
 from .finish import Traced, finish
 from .gradient_state import GradientState
+from .loops.control_flow import traced_loops
 from .module_state import ReadModes, State
 from .provenance import LAYER, LayerTrack, patched, track_layers
 from .signature import flatten
@@ -143,7 +144,12 @@ class _Capture:
             for position, tensor in zip(self.positions, data, strict=True):
                 leaves[position] = tensor
             args, kwargs = self.spec.unflatten(leaves)
-            with traced_state(self.scope), self.modes.watch(), self.gradients.watch():
+            with (
+                traced_loops(),
+                traced_state(self.scope),
+                self.modes.watch(),
+                self.gradients.watch(),
+            ):
                 results = self._split_result(self.fn(*args, **kwargs))
                 self._refuse_effects(data)
                 gradients = self._differentiate(results, data) if self.differentiable else []

@@ -31,6 +31,10 @@ class CaptureError(Exception):
         self.transient = transient
 
 
+class LoopError(Exception):
+    """A loop cannot be captured; the text is the reason, without the step and the layer."""
+
+
 def explain_failure(error: Exception, step: str, layer: str) -> CaptureError | None:
     """The `CaptureError` for an exception raised while tracing.
 
@@ -58,6 +62,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(error: BaseException) -> str | None:
+    if isinstance(error, LoopError):
+        return str(error)
     if isinstance(error, DataDependentOutputException):
         return f"{error.func} needs the value of a tensor in Python"
     if isinstance(error, DynamicOutputShapeException):

@@ -10,6 +10,7 @@ from . import joint
 from .capture_errors import CaptureError
 from .captured import Backward, Captured, InputSpec, OutputSpec, ResultTree, Surroundings
 from .graph_cleanup import (
+    clean_bodies,
     detach_outputs,
     fold_literals,
     hoist_inputs,
@@ -62,6 +63,7 @@ def finish(traced: Traced) -> Captured:
     constants = dict(lift_constants(module))
     _refuse(traced, constants)
     remove_copies(graph)
+    clean_bodies(module)
     return _Finish(traced, constants).run()
 
 

@@ -66,6 +66,8 @@ def _literal_value(
     """The CPU tensor that `node` stands for, if only literals decide it and it is small."""
     if node.op == "get_attr":
         tensor = getattr(module, str(node.target))
+        if not isinstance(tensor, torch.Tensor):
+            return None
         is_literal = all(user.target in _LITERAL_USERS for user in node.users)
         return tensor.cpu() if is_literal and tensor.numel() <= LITERAL_SIZE else None
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
@@ -91,8 +93,10 @@ def lift_constants(module: torch.fx.GraphModule) -> list[tuple[torch.fx.Node, to
     lifted: dict[str, tuple[torch.fx.Node, torch.Tensor]] = {}
     last_input = _last_input(graph)
     for node in graph.find_nodes(op="get_attr"):
+        tensor = getattr(module, node.target)
+        if not isinstance(tensor, torch.Tensor):  # the body of a loop
+            continue
         if node.target not in lifted:
-            tensor = getattr(module, node.target)
             with graph.inserting_after(last_input):
                 placeholder = graph.placeholder(f"constant{len(lifted)}")
             placeholder.meta.update(node.meta)
@@ -102,6 +106,15 @@ def lift_constants(module: torch.fx.GraphModule) -> list[tuple[torch.fx.Node, to
         node.replace_all_uses_with(lifted[node.target][0])
         graph.erase_node(node)
     return list(lifted.values())
+
+
+def clean_bodies(module: torch.fx.GraphModule) -> None:
+    """`remove_copies` in the bodies of loops."""
+    for body in module.children():
+        if isinstance(body, torch.fx.GraphModule):
+            remove_copies(body.graph)
+            clean_bodies(body)
+            body.recompile()
 
 
 def remove_copies(graph: torch.fx.Graph) -> None:

@@ -129,6 +129,14 @@ def operation_path(operation: Operation) -> str:
     return f"{scope}/{operation.name}" if scope else operation.name
 
 
+_tracks: list[LayerTrack] = []
+
+
+def current_track() -> LayerTrack:
+    """The track of the capture under way."""
+    return _tracks[-1]
+
+
 @contextlib.contextmanager
 def track_layers(root: str) -> Iterator[LayerTrack]:
     """A `LayerTrack` fed by every Keras object called inside; patches classes meanwhile."""
@@ -165,6 +173,8 @@ def track_layers(root: str) -> Iterator[LayerTrack]:
         return call
 
     with contextlib.ExitStack() as patches:
+        _tracks.append(track)
+        patches.callback(_tracks.pop)
         patches.enter_context(patched(Operation, "__call__", operation))
         patches.enter_context(patched(Trainer, "compute_loss", labelled(lambda _: "loss")))
         patches.enter_context(patched(Loss, "__call__", labelled(lambda _: "loss")))

@@ -1,0 +1,1 @@
+"""Loops of a captured step: one node each, however many steps they take."""

@@ -1,0 +1,167 @@
+"""A recurrence under capture: a scan, whose gradient is a scan the other way."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from ..state import CaptureScope
+from ..tracing import known_node, node_of
+from .emit import emit_scan
+from .gradient import StepGradient, trace_gradient
+from .outline import Outline
+from .step import Step, Tensors, TracedStep, trace_step
+
+Node = torch.fx.Node
+
+
+def recur(
+    outer: CaptureScope,
+    step: Step,
+    states: Tensors,
+    xs: Tensors,
+    length: int,
+    *,
+    reverse: bool,
+    keep_all: bool,
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The last states and the outputs of `length` steps: of the last step, or of all on a new
+    leading axis.
+
+    Variables that the step assigns have their last values afterwards; losses that layers add in it
+    are added up.
+
+    Raises:
+        LoopError: no loop can do what the step does. Nothing has been changed.
+        Whatever `step` raises.
+    """
+    states, xs = ([tensor.contiguous() for tensor in tensors] for tensors in (states, xs))
+    traced = trace_step(outer, step, states, xs, keep_all=keep_all)
+    gradient = trace_gradient(traced) if torch.is_grad_enabled() else None
+    loop = _Loop(traced, gradient, length, reverse)
+    results = loop.run() if gradient is None else _Differentiable.apply(loop, *loop.sources)
+    carries, rest = results[: len(traced.carries)], results[len(traced.carries) :]
+    written, ys = rest[: len(traced.written)], rest[len(traced.written) :]
+    for closure, value in zip(traced.written, written, strict=True):
+        outer.add_update((closure.variable, value))
+    losses = traced.region.scope.layer_losses
+    for (layer, _), loss in zip(losses, ys[len(ys) - len(losses) :], strict=True):
+        layer.add_loss(loss.sum(0))
+    outputs = [(ys if keep_all else carries)[place] for place in traced.outputs]
+    return list(carries[: len(states)]), outputs
+
+
+class _Loop:
+    """A traced step cut out of the graph, and the scans made of it.
+
+    The results are the carries, the variables written, the ys.
+    """
+
+    def __init__(
+        self, step: TracedStep, gradient: StepGradient | None, length: int, reverse: bool
+    ) -> None:
+        self._step, self._gradient = step, gradient
+        self._length, self._reverse = length, reverse
+        self._carried = [part.inside.node for part in (*step.carries, *step.written)]
+        self._slices = [part.inside.node for part in step.slices]
+        new_values = [*(c.new for c in step.carries), *(c.inside.leaf for c in step.written)]
+        self._forward = [node_of(tensor) for tensor in (*new_values, *step.ys)]
+        self._backward: list[Node] = []
+        incoming: list[Node] = []
+        if gradient is not None:
+            sums = [*gradient.carries.values(), *(total for _, total in gradient.closures)]
+            self._backward = [node_of(total.new) for total in sums]
+            self._backward += [node_of(by_slice) for by_slice in gradient.slices.values()]
+            self._summed = [total.inside.node for total in sums]
+            incoming = [*self._summed, *(stand_in.node for stand_in in gradient.ys.values())]
+        self._outline = Outline(
+            step.region,
+            inputs=[*self._carried, *self._slices, *incoming],
+            outer={closure.inside.node: closure.node for closure in step.read},
+        )
+        kept = self._outline.kept(self._forward, self._backward)
+        self._kept = [node for node in kept if node not in self._slices]
+        self._kept_stacks: list[Node] = []
+
+    def fixed(self, results: Tensors) -> list[torch.Tensor]:
+        """Those of the results that depend on nothing by which there is a gradient."""
+        step = self._step
+        inside = [*(carry.new for carry in step.carries), *(None for _ in step.written), *step.ys]
+        return [
+            result
+            for result, tensor in zip(results, inside, strict=True)
+            if tensor is None or not tensor.requires_grad
+        ]
+
+    @property
+    def sources(self) -> list[torch.Tensor]:
+        """The tensors by which there is a gradient, in the order of `run_back`'s results."""
+        step, gradient = self._step, self._gradient
+        assert gradient is not None
+        return [
+            *(c.init for i in gradient.carries if (c := step.carries[i]).init is not None),
+            *(closure.outer for closure, _ in gradient.closures),
+            *(step.slices[i].stacked for i in gradient.slices),
+        ]
+
+    def run(self) -> tuple[torch.Tensor, ...]:
+        """The results, from a new scan in the graph."""
+        step = self._step
+        inputs, outputs = [*self._carried, *self._slices], [*self._forward, *self._kept]
+        constants = self._outline.constants(inputs, outputs)
+        body = self._outline.body(inputs, constants, outputs)
+        init = _nodes(_zeros_like(c.new) if c.init is None else c.init for c in step.carries)
+        init += [closure.node for closure in step.written]
+        results = emit_scan(body, init, self._stacks(), constants, self._length, self._reverse)
+        count = len(self._forward)
+        self._kept_stacks = [known_node(stack) for stack in results[count:]]
+        return results[:count]
+
+    def run_back(self, gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+        """The gradients by `sources`, from those by the results; a new scan in the graph."""
+        step, gradient = self._step, self._gradient
+        by_y = gradients[len(self._carried) :]
+        silent = [t.node for i, t in gradient.ys.items() if by_y[i] is None]
+        heard = {t.node: by_y[i] for i, t in gradient.ys.items() if by_y[i] is not None}
+        inputs = [*self._summed, *self._kept, *self._slices, *heard]
+        constants = self._outline.constants([*inputs, *silent], self._backward)
+        body = self._outline.body(inputs, constants, self._backward, zero=silent)
+        init = [
+            _zeros_like(t.inside.leaf) if gradients[i] is None else gradients[i]
+            for i, t in gradient.carries.items()
+        ]
+        init += [_zeros_like(total.inside.leaf) for _, total in gradient.closures]
+        xs = [*self._kept_stacks, *self._stacks(), *_nodes(heard.values())]
+        results = emit_scan(body, _nodes(init), xs, constants, self._length, not self._reverse)
+        has_init = [step.carries[i].init is not None for i in gradient.carries]
+        wanted = has_init + [True] * (len(results) - len(has_init))
+        return [result for result, yes in zip(results, wanted, strict=True) if yes]
+
+    def _stacks(self) -> list[Node]:
+        return _nodes(part.stacked for part in self._step.slices)
+
+
+class _Differentiable(torch.autograd.Function):
+    """What autograd sees of a loop: results that depend on its sources."""
+
+    @staticmethod
+    def forward(ctx: Any, loop: _Loop, *sources: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.loop = loop
+        ctx.set_materialize_grads(False)
+        results = loop.run()
+        ctx.mark_non_differentiable(*loop.fixed(results))
+        return results
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        return None, *ctx.loop.run_back(gradients)
+
+
+def _nodes(tensors: Iterable[torch.Tensor]) -> list[Node]:
+    return [node_of(tensor) for tensor in tensors]
+
+
+def _zeros_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)

@@ -1,0 +1,74 @@
+"""The graph being traced: its tracer, the nodes behind tensors, inputs made on the way.
+
+A tensor of a step under capture is a `FunctionalTensor` around a fake tensor; the tracer knows the
+node that computes the fake one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._subclasses.functional_tensor import FunctionalTensor, disable_functional_mode
+from torch.fx.experimental.proxy_tensor import (
+    disable_proxy_modes_tracing,
+    get_proxy_mode,
+    get_proxy_slot,
+    track_tensor_tree,
+)
+
+
+def current_tracer() -> Any:
+    """The tracer of the capture under way."""
+    mode = get_proxy_mode()
+    assert mode is not None, "called outside of make_fx"
+    return mode.tracer
+
+
+def empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    """A fresh tensor rather than a fake view of the given one: it carries no autograd history."""
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+
+
+def traced_input(name: str, make: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.fx.Node]:
+    """A new input of the graph at this point of the trace, like the tensor that `make()` gives.
+
+    Graphs want inputs first: whoever makes one here moves or removes its node in the end.
+    """
+    return traced(current_tracer().create_proxy("placeholder", name, (), {}), make)
+
+
+def traced(proxy: torch.fx.Proxy, make: Callable[[], Any]) -> tuple[Any, torch.fx.Node]:
+    """The tensor, or tuple of tensors, that `proxy` computes, and its node. `make()` gives tensors
+    of the same shapes, dtypes and devices, and is not traced."""
+    with disable_proxy_modes_tracing(), disable_functional_mode():
+        fakes = make()
+    track_tensor_tree(fakes, proxy, constant=None, tracer=proxy.tracer)
+    if isinstance(fakes, torch.Tensor):
+        return FunctionalTensor.to_functional(fakes), proxy.node
+    return tuple(map(FunctionalTensor.to_functional, fakes)), proxy.node
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The fake tensor behind a traced one, pending mutations applied."""
+    if not isinstance(tensor, FunctionalTensor):
+        return tensor
+    torch._sync(tensor)
+    return torch._from_functional_tensor(tensor.elem)
+
+
+def known_node(tensor: torch.Tensor) -> torch.fx.Node | None:
+    """The node of a traced tensor as it stands, mutations through views left out; None for others."""
+    if not isinstance(tensor, FunctionalTensor):
+        return None
+    slot = get_proxy_slot(torch._from_functional_tensor(tensor.elem), current_tracer(), None)
+    return None if slot is None else slot.proxy.node
+
+
+def node_of(tensor: torch.Tensor) -> torch.fx.Node:
+    """The node that computes `tensor`, dense in row-major order; a closed-over tensor gets one."""
+    if not isinstance(tensor, FunctionalTensor):
+        tensor = torch.ops.aten.alias.default(tensor)
+    dense = plain(tensor.detach().contiguous())
+    return get_proxy_slot(dense, current_tracer()).proxy.node
