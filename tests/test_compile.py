@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from keras_triton import cli
 from keras_triton import compile as driver
+from keras_triton.capture import capture
 from keras_triton.journal import stats
 from keras_triton.lowering import emit_llvm, mlir
 from keras_triton.lowering.errors import EmitError
@@ -337,3 +338,18 @@ def test_attention_runs_on_torchs_own_kernels(masked):
     assert report.fallbacks == ()
     ran = {row.how for row in report.rows}
     assert {f"torch attention{part}" for part in ("", "_grad")} <= ran
+
+
+def test_values_read_by_two_folds_of_the_leading_axis():
+    """Inside the kernel such a value lies in the kernel's order of axes, not in its own."""
+
+    def fn(x):
+        y = ops.log(x * 3 + 1)
+        least = ops.min(y, axis=0, keepdims=True)
+        hit = ops.logical_and(y == least, x > 0.1)
+        return ops.sum(ops.where(hit, y * y, 0.0), axis=0), ops.sum(ops.exp(y - least), axis=0)
+
+    x = torch.rand((8, 6, 3), generator=torch.Generator().manual_seed(0))
+    compiled = driver.compile_quietly(capture(fn, (x,), name="folds"))
+    assert not compiled.report.fallbacks
+    torch.testing.assert_close(tuple(compiled([x])), fn(x))

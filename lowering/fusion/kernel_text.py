@@ -211,7 +211,8 @@ class _KernelWriter:
     def _inside(self, source: int, maker: int, dims: Dims) -> Dims:
         """Where a value made inside is read: at identity over the type it has inside."""
         if self.group.template is None:
-            return tuple(dim for dim in dims if dim is not None)
+            # Its dims stand in the group's order, whatever the order of the value outside.
+            return tuple(range(len(dims) - dims.count(None)))
         shape = self.graph.types[source].shape
         if maker == self.group.template:
             return tuple(range(len(shape)))
