@@ -12,8 +12,8 @@ import os
 import pathlib
 import re
 
-import torch  # noqa: F401, I001  (before tensorflow, whose libraries clash with torch's otherwise)
 import pytest
+import torch  # noqa: F401  (before tensorflow, whose libraries clash with torch's otherwise)
 from keras.src.backend import backend
 
 RESULTS = os.environ.get("KERAS_SUITE_RESULTS")
