@@ -3,9 +3,9 @@
 import os
 import tempfile
 
-# Keras and the settings read these once, so they are set before either is imported.
 collect_ignore = ["keras_suite"]  # Keras's own tests, with a command of their own
 
+# Keras and the settings read these once, so they are set before either is imported.
 _home = tempfile.mkdtemp(prefix="keras-triton-tests-")
 os.environ["KERAS_BACKEND"] = "triton"
 os.environ["KERAS_HOME"] = os.path.join(_home, "keras")
