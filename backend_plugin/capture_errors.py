@@ -32,7 +32,15 @@ class CaptureError(Exception):
 
 
 class LoopError(Exception):
-    """A loop cannot be captured; the text is the reason, without the step and the layer."""
+    """A loop cannot be captured; the text is the reason, without the step and the layer.
+
+    Attributes:
+        unrolled: whether what it does can be captured step by step.
+    """
+
+    def __init__(self, reason: str, *, unrolled: bool = True) -> None:
+        super().__init__(reason)
+        self.unrolled = unrolled
 
 
 def explain_failure(error: Exception, step: str, layer: str) -> CaptureError | None:
@@ -49,9 +57,18 @@ def explain_failure(error: Exception, step: str, layer: str) -> CaptureError | N
         if reason is not None:
             return CaptureError(step, layer, reason)
     if not isinstance(error, ValueError | TypeError) or _raised_by_library(error):
-        first = causes[0]
-        return CaptureError(step, layer, f"{type(first).__name__}: {_first_line(first)}")
+        return CaptureError(step, layer, reason_for(causes[0]))
     return None
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Where an exception came from: Keras rewraps errors in every layer they pass."""
+    return list(_causes(error))[-1]
+
+
+def reason_for(error: BaseException) -> str:
+    """Why something cannot be traced, in a few words."""
+    return _reason(error) or f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

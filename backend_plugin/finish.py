@@ -18,6 +18,7 @@ from .graph_cleanup import (
     move_to_inputs_end,
     remove_copies,
 )
+from .loops.region import find_leak
 from .module_state import State
 from .provenance import LAYER
 
@@ -56,6 +57,10 @@ def finish(traced: Traced) -> Captured:
             tensor that is none.
     """
     module, graph = traced.module, traced.module.graph
+    leak = find_leak(graph)
+    if leak is not None:
+        reason = "a tensor made inside a loop is used outside of it"
+        raise CaptureError(traced.name, leak.meta[LAYER], reason)
     hoist_inputs(graph)
     for node in (*(node for node, _ in traced.gradients), *traced.tangents):
         move_to_inputs_end(graph, node)

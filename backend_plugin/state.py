@@ -69,9 +69,13 @@ class CaptureScope(StatelessScope):
 class BranchScope(CaptureScope):
     """One branch of a conditional: starts from copies of the outer scope's values."""
 
-    def __init__(self, outer: StatelessScope) -> None:
+    def __init__(self, outer: CaptureScope) -> None:
         super().__init__(lambda variable: outer.get_current_value(variable).clone())
         self.losses = outer.losses
+        self._outer = outer
+
+    def clear_gradient(self, state: State) -> None:
+        self._outer.clear_gradient(state)
 
 
 def traced_cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
@@ -132,8 +136,9 @@ def traced_state(scope: CaptureScope) -> Iterator[None]:
 def _zero_grad_in(scope: CaptureScope, original: Callable) -> Callable:
     @functools.wraps(original)
     def zero_grad(module: torch.nn.Module, set_to_none: bool = True) -> None:
+        current = get_stateless_scope()
         for state in states_of(module):
-            scope.clear_gradient(state)
+            (current if isinstance(current, CaptureScope) else scope).clear_gradient(state)
 
     return zero_grad
 

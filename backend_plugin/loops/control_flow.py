@@ -13,7 +13,9 @@ import torch
 from keras.src import backend, tree
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.layers.layer import Layer
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
+from ..capture_errors import LoopError, first_cause, reason_for
 from ..provenance import current_track, patched
 from ..src import recurrence
 from ..state import CaptureScope
@@ -23,6 +25,7 @@ from .step import Previous
 from .while_loop import repeat
 
 convert_to_tensor = backend.convert_to_tensor
+DROPOUT_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
 SHORTEST = 2  # steps; a shorter loop is its body
 
 
@@ -35,6 +38,7 @@ def traced_loops() -> Iterator[None]:
         patched(backend.core, "while_loop", functools.partial(_in_capture, traced_while)),
         patched(backend.core, "fori_loop", functools.partial(_in_capture, traced_fori)),
         patched(Layer, "add_loss", _deferred_loss),
+        _own_dropout_masks(),
     ):
         yield
 
@@ -64,6 +68,29 @@ def _deferred_loss(original: Callable) -> Callable:
             original(layer, loss)
 
     return add_loss
+
+
+@contextlib.contextmanager
+def _own_dropout_masks() -> Iterator[None]:
+    """Recurrent cells keep masks for the steps of a batch; none that is traced stays behind when the
+    trace ends, or fails before the layer forgets it."""
+    cells: list[tuple[DropoutRNNCell, dict[str, Any]]] = []
+
+    def noting(original: Callable) -> Callable:
+        @functools.wraps(original)
+        def create(cell: DropoutRNNCell, *args: Any, **kwargs: Any) -> Any:
+            cells.append((cell, {name: getattr(cell, name, None) for name in DROPOUT_MASKS}))
+            return original(cell, *args, **kwargs)
+
+        return create
+
+    with patched(DropoutRNNCell, "_create_dropout_mask", noting):
+        try:
+            yield
+        finally:
+            for cell, masks in reversed(cells):
+                for name, mask in masks.items():
+                    setattr(cell, name, mask)
 
 
 def traced_recur(
@@ -205,12 +232,13 @@ def _or_unrolled(looped: Callable[[], Any], unrolled: Callable[[], Any]) -> Any:
     try:
         return looped()
     except Exception as error:  # whatever a step function raises on tensors it cannot look into
-        reason = error
+        cause = first_cause(error)
+        if isinstance(cause, LoopError) and not cause.unrolled:
+            raise
     result = unrolled()
-    text = str(reason).strip().splitlines()
     warnings.warn(
         f"The loop in {current_track().path} is unrolled, so its graph grows with the number of its "
-        f"steps: {text[0] if text else type(reason).__name__}.",
+        f"steps: {reason_for(cause)}.",
         stacklevel=2,
     )
     return result

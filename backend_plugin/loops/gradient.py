@@ -92,4 +92,6 @@ def _check_flow(
     for node in autograd_nodes(results):
         ends = node.name() == ACCUMULATION
         if id(node.variable) not in known if ends else node._sequence_nr() < first:
-            raise LoopError("gradients flow to a tensor made outside of the loop out of sight")
+            raise LoopError(
+                "a function with its own gradient takes a tensor from outside of the loop"
+            )

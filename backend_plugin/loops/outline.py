@@ -8,7 +8,7 @@ from torch.fx._lazy_graph_module import _make_graph_module
 
 from ..provenance import current_track
 from ..tracing import current_tracer
-from .region import Region
+from .region import INSIDE, Region
 
 aten = torch.ops.aten
 Node = torch.fx.Node
@@ -28,7 +28,8 @@ _CHEAP_CUSTOM = frozenset({"dropout", "random_bits", "random_uniform"})
 
 
 class Outline:
-    """The nodes of a region that depend on its inputs, moved to a graph of their own.
+    """The nodes of a region that depend on its inputs, moved to a graph of their own. What is left
+    of them in the whole graph is marked.
 
     `inputs` are the stand-ins that differ from step to step; `outer` gives the node that another
     stand-in stands for. Nodes that depend on no input stay where they are: they are the same in
@@ -45,13 +46,14 @@ class Outline:
         self._moved: dict[Node, Node] = {}
         self._outer: dict[Node, Node] = {}
         given = set(inputs)
-        for node in list(region.nodes()):
+        for node in region.nodes():
             if node in given:
                 self._moved[node] = self._placeholder(node)
-            elif _is_random(node) or any(source in self._moved for source in node.all_input_nodes):
+            elif INSIDE not in node.meta and (
+                _is_random(node) or any(source in self._moved for source in node.all_input_nodes)
+            ):
                 self._moved[node] = self._graph.node_copy(node, self._copy)
-        for node in sorted([*self._moved, *outer], reverse=True):
-            region.graph.erase_node(node)
+                node.meta[INSIDE] = True
 
     def _placeholder(self, node: Node) -> Node:
         placeholder = self._graph.placeholder(node.name)

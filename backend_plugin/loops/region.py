@@ -22,7 +22,9 @@ from ..module_state import State
 from ..state import CaptureScope
 from ..tracing import current_tracer, known_node, node_of, traced_input
 
-STAND_IN = "keras_stand_in"  # in the meta of the inputs that a region makes
+INSIDE = "keras_inside_loop"  # in the meta of the inputs of regions, and of nodes that moved out
+
+WRITTEN = "a tensor made outside of the loop is written to in place"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +61,18 @@ class LoopScope(CaptureScope):
 
     Attributes:
         layer_losses: what layers added by `add_loss`, with the layer.
+        cleared: the storages, by identity, that have no gradient as a step begins.
     """
 
     def __init__(self, lift: Callable[[State], torch.Tensor]) -> None:
         super().__init__(lift)
         self.layer_losses: list[tuple[Any, torch.Tensor]] = []
+        self.cleared: set[int] = set()
+
+    def clear_gradient(self, state: State) -> None:
+        if self.get_current_value(state).grad is None:
+            self.cleared.add(id(state._value))
+        super().clear_gradient(state)
 
 
 class Region:
@@ -83,7 +92,8 @@ class Region:
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:
         """What is traced inside sees stand-ins for closed-over tensors and variables."""
-        with self._mode, self.scope:
+        keep = torch.autograd.graph.saved_tensors_hooks(_same, _same)  # no checkpoint sees a step
+        with self._mode, self.scope, keep:
             yield
 
     @property
@@ -101,7 +111,7 @@ class Region:
         shape = like.shape[1:] if slice_of else like.shape
         dtype, device = like.dtype, like.device
         leaf, node = traced_input("loop", lambda: torch.empty(shape, dtype=dtype, device=device))
-        node.meta[STAND_IN] = True
+        node.meta[INSIDE] = True
         if not differentiable or not (leaf.is_floating_point() or leaf.is_complex()):
             return StandIn(node, leaf, leaf)
         leaf.requires_grad_()
@@ -119,7 +129,7 @@ class Region:
         node = known_node(tensor)
         if node is None or not node > self._start:
             return False
-        return node.op != "placeholder" or STAND_IN in node.meta
+        return node.op != "placeholder" or INSIDE in node.meta
 
     def inside(self, tensor: torch.Tensor) -> torch.Tensor:
         """What the step function gets when it names `tensor`."""
@@ -146,6 +156,17 @@ class Region:
         if tensor.requires_grad:
             stand_in.leaf.requires_grad_()
         return Closure(outer, node, stand_in, variable)
+
+
+def find_leak(graph: torch.fx.Graph) -> torch.fx.Node | None:
+    """Drops what regions leave behind: their inputs, and the nodes that moved into bodies. Gives a
+    node from outside that reads one, if there is any."""
+    graph.eliminate_dead_code()
+    for node in reversed(list(graph.nodes)):
+        if INSIDE in node.meta and not node.users:
+            graph.erase_node(node)
+    left = [user for node in graph.nodes if INSIDE in node.meta for user in node.users]
+    return next((user for user in left if INSIDE not in user.meta), None)
 
 
 class _Swap(TorchFunctionMode):
@@ -192,8 +213,12 @@ class _Swap(TorchFunctionMode):
         args, kwargs = tree_map_only(torch.Tensor, swap, (args, kwargs))
         result = func(*args, **kwargs)
         if any(_writes(tensor) != count for tensor, count in watched):
-            raise LoopError("a tensor made outside of the loop is written to in place")
+            raise LoopError(WRITTEN, unrolled=False)
         return result
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _writes(tensor: FunctionalTensor) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from ..capture_errors import LoopError
 from ..state import CaptureScope
 from ..tracing import known_node, node_of
 from .emit import emit_scan
@@ -154,8 +154,9 @@ class _Differentiable(torch.autograd.Function):
         return results
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise LoopError("the gradient of a loop has no gradient", unrolled=False)
         return None, *ctx.loop.run_back(gradients)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ..capture_errors import LoopError
 from ..state import CaptureScope
-from .region import Closure, Region, StandIn
+from .region import WRITTEN, Closure, Region, StandIn
 
 Tensors = Sequence[torch.Tensor]
 # What the k-th output was in the step before; zeros like the given tensor in the first step.
@@ -94,8 +94,7 @@ def trace_step(
     for carry in carries:
         check_form(carry)
     losses = [loss for _, loss in region.scope.layer_losses]
-    if region.scope.losses:
-        raise LoopError("a branch of a condition adds a loss")
+    check_effects(region)
     written, read = split_closures(region.closures)
     ys = [*(outputs if keep_all else ()), *losses]
     return TracedStep(region, carries, slices, ys, places, written, read)
@@ -111,6 +110,17 @@ def _form(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
+def check_effects(region: Region) -> None:
+    """Raises LoopError if a step has an effect that no loop has."""
+    if region.scope.losses:
+        raise LoopError("a branch of a condition in it adds a loss")
+    for closure in region.closures:
+        state = closure.variable
+        added = closure.inside.leaf.grad is not None
+        if added and (state is None or id(state._value) not in region.scope.cleared):
+            raise LoopError("it adds to gradients of the step before")
+
+
 def split_closures(closures: Iterable[Closure]) -> tuple[list[Closure], list[Closure]]:
     """Variables that are assigned, and all else.
 
@@ -121,5 +131,5 @@ def split_closures(closures: Iterable[Closure]) -> tuple[list[Closure], list[Clo
     for closure in closures:
         (written if closure.written else read).append(closure)
         if closure.written and closure.variable is None:
-            raise LoopError("a tensor made outside of the loop is written to in place")
+            raise LoopError(WRITTEN, unrolled=False)
     return written, read

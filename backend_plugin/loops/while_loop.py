@@ -10,7 +10,7 @@ from ..tracing import node_of
 from .emit import emit_while
 from .outline import Outline
 from .region import Region
-from .step import Carry, check_form, split_closures
+from .step import Carry, check_effects, check_form, split_closures
 
 Tensors = list[torch.Tensor]
 
@@ -38,15 +38,16 @@ def repeat(
                 stand_in.leaf.requires_grad_()
         again = goes_on([stand_in.value.clone() for stand_in in inside])
         if any(closure.written for closure in region.closures):
-            raise LoopError("its condition assigns a variable")
+            raise LoopError("the condition of a while loop assigns a variable")
         new = [region.inside(x) for x in advance([stand_in.value.clone() for stand_in in inside])]
     carries = [Carry(*parts) for parts in zip(inside, new, states, strict=True)]
     for carry in carries:
         check_form(carry)
         if carry.new.requires_grad:
-            raise LoopError("it has no gradient, since its number of steps is not known")
-    if region.scope.layer_losses or region.scope.losses:
-        raise LoopError("a layer adds a loss in it")
+            raise LoopError("a while loop has no gradient, since it takes any number of steps")
+    check_effects(region)
+    if region.scope.layer_losses:
+        raise LoopError("a layer adds a loss in a while loop")
     written, read = split_closures(region.closures)
     new_values = [node_of(x) for x in (*new, *(closure.inside.leaf for closure in written))]
     condition = [node_of(again)]

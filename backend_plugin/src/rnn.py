@@ -169,7 +169,7 @@ def lstm(
         h = recurrent_activation(o) * activation(c)
         return h, [h, c]
 
-    states = [convert_to_tensor(s).to(kernel.dtype) for s in (initial_state_h, initial_state_c)]
+    states = [_copied(state, kernel.dtype) for state in (initial_state_h, initial_state_c)]
     return _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, batch_first)
 
 
@@ -227,7 +227,7 @@ def gru(
         h = z * h + (1.0 - z) * activation(x_h + r * h_h)
         return h, [h]
 
-    states = [convert_to_tensor(initial_state).to(kernel.dtype)]
+    states = [_copied(initial_state, kernel.dtype)]
     return _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, True)
 
 
@@ -240,6 +240,11 @@ def fits_cudnn(inputs, activation, recurrent_activation, unroll, bias):
         and not torch.compiler.is_compiling()
         and cudnn_ok(activation, recurrent_activation, unroll, use_bias=bias is not None)
     )
+
+
+def _copied(state, dtype):
+    """A stateful layer writes to its variables before autograd has read what it saved of them."""
+    return convert_to_tensor(state).to(dtype, copy=True)
 
 
 def _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, batch_first):

@@ -2,10 +2,23 @@
 slicing at tensors."""
 
 import torch
+from keras.src.backend.torch import core as torch_core
 from keras.src.backend.torch.core import *  # noqa: F403
-from keras.src.backend.torch.core import convert_to_tensor
+from keras.src.backend.torch.core import convert_to_tensor, get_device, scan
 
 from .slicing import slice, slice_update  # noqa: F401
+
+
+def map(f, xs):
+    _, ys = scan(lambda _, x: ((), f(x)), (), xs)
+    return ys
+
+
+def switch(index, branches, *operands):
+    # For the shape of the result any branch will do.
+    if str(get_device()) == "meta":
+        return branches[0](*operands)
+    return torch_core.switch(index, branches, *operands)
 
 
 def scatter(indices, values, shape):
