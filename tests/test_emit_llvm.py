@@ -9,7 +9,7 @@ from keras_triton.lowering.errors import EmitError
 from keras_triton.lowering.mlir import TensorType
 from keras_triton.lowering.ops.random import MULTIPLIERS, WEYL, philox
 
-FAST = "fastmath<reassoc,contract,nsz,arcp>"
+FAST = "fastmath<reassoc,contract,nsz>"
 CENTRED = f"%d = arith.subf %x0, %x1 {FAST} : f32\n"
 
 

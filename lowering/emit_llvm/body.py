@@ -17,7 +17,7 @@ from ..region import Stage
 from . import polynomials
 from .text import Code, float_bits
 
-_FLAGS = "fastmath<reassoc,contract,nsz,arcp>"
+_FLAGS = "fastmath<reassoc,contract,nsz>"
 _FOLDS = {"arith.addf", "arith.mulf", "arith.maximumf", "arith.minimumf"}
 _ROUNDING = {"arith.addf", "arith.mulf"}
 _PASS_BITS = ("arith.select", "arith.bitcast")

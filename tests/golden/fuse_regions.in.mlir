@@ -53,14 +53,14 @@ module attributes {keras.stage = "linalg"} {
     %1 = tensor.empty() : tensor<4x2xf32> loc(#loc9)
     %2 = linalg.generic {indexing_maps = [#map, #map1, #map], iterator_types = ["parallel", "parallel"]} ins(%0, %arg2 : tensor<4x2xf32>, tensor<2xf32>) outs(%1 : tensor<4x2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32 loc("-":6:6), %in_1: f32 loc("-":6:17), %out: f32 loc("-":6:28)):
-      %33 = arith.addf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc13)
+      %33 = arith.addf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc13)
       linalg.yield %33 : f32 loc(#loc14)
     } -> tensor<4x2xf32> loc(#loc8)
     %3 = tensor.empty() : tensor<4x2xf32> loc(#loc15)
     %4 = linalg.generic {indexing_maps = [#map, #map], iterator_types = ["parallel", "parallel"]} ins(%2 : tensor<4x2xf32>) outs(%3 : tensor<4x2xf32>) attrs =  {keras.op = "relu"} {
     ^bb0(%in: f32 loc("-":12:6), %out: f32 loc("-":12:17)):
       %cst_1 = arith.constant 0.000000e+00 : f32 loc(#loc18)
-      %33 = arith.maximumf %in, %cst_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc19)
+      %33 = arith.maximumf %in, %cst_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc19)
       linalg.yield %33 : f32 loc(#loc20)
     } -> tensor<4x2xf32> loc(#loc8)
     %5 = "keras.softmax"(%4) : (tensor<4x2xf32>) -> tensor<4x2xf32> loc(#loc21)
@@ -69,7 +69,7 @@ module attributes {keras.stage = "linalg"} {
     %7 = linalg.fill ins(%cst : f32) outs(%6 : tensor<f32>) -> tensor<f32> loc(#loc24)
     %8 = linalg.generic {indexing_maps = [#map, #map2], iterator_types = ["reduction", "reduction"]} ins(%5 : tensor<4x2xf32>) outs(%7 : tensor<f32>) attrs =  {keras.op = "sum"} {
     ^bb0(%in: f32 loc("-":22:6), %out: f32 loc("-":22:17)):
-      %33 = arith.addf %out, %in fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc28)
+      %33 = arith.addf %out, %in fastmath<reassoc,nsz,contract> : f32 loc(#loc28)
       linalg.yield %33 : f32 loc(#loc29)
     } -> tensor<f32> loc(#loc25)
     %9 = tensor.empty() : tensor<4x2xi1> loc(#loc30)
@@ -91,7 +91,7 @@ module attributes {keras.stage = "linalg"} {
     %14 = linalg.fill ins(%cst_0 : f32) outs(%13 : tensor<2xf32>) -> tensor<2xf32> loc(#loc45)
     %15 = linalg.generic {indexing_maps = [#map3, #map4], iterator_types = ["parallel", "reduction"]} ins(%12 : tensor<4x2xf32>) outs(%14 : tensor<2xf32>) attrs =  {keras.op = "sum"} {
     ^bb0(%in: f32 loc("-":44:6), %out: f32 loc("-":44:17)):
-      %33 = arith.addf %out, %in fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc48)
+      %33 = arith.addf %out, %in fastmath<reassoc,nsz,contract> : f32 loc(#loc48)
       linalg.yield %33 : f32 loc(#loc49)
     } -> tensor<2xf32> loc(#loc8)
     %16 = "keras.matmul"(%arg0, %12) {transpose_a = true, transpose_b = false} : (tensor<4x3xf32>, tensor<4x2xf32>) -> tensor<3x2xf32> loc(#loc8)
@@ -99,50 +99,50 @@ module attributes {keras.stage = "linalg"} {
     %18 = linalg.generic {indexing_maps = [#map, #map], iterator_types = ["parallel", "parallel"]} ins(%arg3 : tensor<3x2xf32>) outs(%17 : tensor<3x2xf32>) attrs =  {keras.op = "mul"} {
     ^bb0(%in: f32 loc("-":51:6), %out: f32 loc("-":51:17)):
       %cst_1 = arith.constant 0.899999976 : f32 loc(#loc54)
-      %33 = arith.mulf %in, %cst_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc55)
+      %33 = arith.mulf %in, %cst_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc55)
       linalg.yield %33 : f32 loc(#loc56)
     } -> tensor<3x2xf32> loc(#loc51)
     %19 = tensor.empty() : tensor<3x2xf32> loc(#loc57)
     %20 = linalg.generic {indexing_maps = [#map, #map2, #map], iterator_types = ["parallel", "parallel"]} ins(%16, %arg5 : tensor<3x2xf32>, tensor<f32>) outs(%19 : tensor<3x2xf32>) attrs =  {keras.op = "mul"} {
     ^bb0(%in: f32 loc("-":58:6), %in_1: f32 loc("-":58:17), %out: f32 loc("-":58:28)):
-      %33 = arith.mulf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc61)
+      %33 = arith.mulf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc61)
       linalg.yield %33 : f32 loc(#loc62)
     } -> tensor<3x2xf32> loc(#loc51)
     %21 = tensor.empty() : tensor<3x2xf32> loc(#loc63)
     %22 = linalg.generic {indexing_maps = [#map, #map, #map], iterator_types = ["parallel", "parallel"]} ins(%18, %20 : tensor<3x2xf32>, tensor<3x2xf32>) outs(%21 : tensor<3x2xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32 loc("-":64:6), %in_1: f32 loc("-":64:17), %out: f32 loc("-":64:28)):
-      %33 = arith.subf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc67)
+      %33 = arith.subf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc67)
       linalg.yield %33 : f32 loc(#loc68)
     } -> tensor<3x2xf32> loc(#loc51)
     %23 = tensor.empty() : tensor<3x2xf32> loc(#loc69)
     %24 = linalg.generic {indexing_maps = [#map, #map, #map], iterator_types = ["parallel", "parallel"]} ins(%arg1, %22 : tensor<3x2xf32>, tensor<3x2xf32>) outs(%23 : tensor<3x2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32 loc("-":70:6), %in_1: f32 loc("-":70:17), %out: f32 loc("-":70:28)):
-      %33 = arith.addf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc73)
+      %33 = arith.addf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc73)
       linalg.yield %33 : f32 loc(#loc74)
     } -> tensor<3x2xf32> loc(#loc51)
     %25 = tensor.empty() : tensor<2xf32> loc(#loc75)
     %26 = linalg.generic {indexing_maps = [#map5, #map5], iterator_types = ["parallel"]} ins(%arg4 : tensor<2xf32>) outs(%25 : tensor<2xf32>) attrs =  {keras.op = "mul"} {
     ^bb0(%in: f32 loc("-":76:6), %out: f32 loc("-":76:17)):
       %cst_1 = arith.constant 0.899999976 : f32 loc(#loc78)
-      %33 = arith.mulf %in, %cst_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc79)
+      %33 = arith.mulf %in, %cst_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc79)
       linalg.yield %33 : f32 loc(#loc80)
     } -> tensor<2xf32> loc(#loc51)
     %27 = tensor.empty() : tensor<2xf32> loc(#loc81)
     %28 = linalg.generic {indexing_maps = [#map5, #map6, #map5], iterator_types = ["parallel"]} ins(%15, %arg5 : tensor<2xf32>, tensor<f32>) outs(%27 : tensor<2xf32>) attrs =  {keras.op = "mul"} {
     ^bb0(%in: f32 loc("-":83:6), %in_1: f32 loc("-":83:17), %out: f32 loc("-":83:28)):
-      %33 = arith.mulf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc85)
+      %33 = arith.mulf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc85)
       linalg.yield %33 : f32 loc(#loc86)
     } -> tensor<2xf32> loc(#loc51)
     %29 = tensor.empty() : tensor<2xf32> loc(#loc87)
     %30 = linalg.generic {indexing_maps = [#map5, #map5, #map5], iterator_types = ["parallel"]} ins(%26, %28 : tensor<2xf32>, tensor<2xf32>) outs(%29 : tensor<2xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32 loc("-":89:6), %in_1: f32 loc("-":89:17), %out: f32 loc("-":89:28)):
-      %33 = arith.subf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc91)
+      %33 = arith.subf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc91)
       linalg.yield %33 : f32 loc(#loc92)
     } -> tensor<2xf32> loc(#loc51)
     %31 = tensor.empty() : tensor<2xf32> loc(#loc93)
     %32 = linalg.generic {indexing_maps = [#map5, #map5, #map5], iterator_types = ["parallel"]} ins(%arg2, %30 : tensor<2xf32>, tensor<2xf32>) outs(%31 : tensor<2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32 loc("-":95:6), %in_1: f32 loc("-":95:17), %out: f32 loc("-":95:28)):
-      %33 = arith.addf %in, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc97)
+      %33 = arith.addf %in, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc97)
       linalg.yield %33 : f32 loc(#loc98)
     } -> tensor<2xf32> loc(#loc51)
     return %8, %24, %32, %22, %30 : tensor<f32>, tensor<3x2xf32>, tensor<2xf32>, tensor<3x2xf32>, tensor<2xf32> loc(#loc99)

@@ -11,9 +11,9 @@ module attributes {keras.stage = "regions"} {
     %1 = tensor.empty() : tensor<4x2xf32>
     %2 = linalg.generic {indexing_maps = [#map, #map1, #map], iterator_types = ["parallel", "parallel"]} ins(%0, %arg2 : tensor<4x2xf32>, tensor<2xf32>) outs(%1 : tensor<4x2xf32>) attrs =  {keras.op = "relu"} {
     ^bb0(%in: f32, %in_0: f32, %out: f32):
-      %5 = arith.addf %in, %in_0 fastmath<reassoc,nsz,arcp,contract> : f32
+      %5 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32
       %cst = arith.constant 0.000000e+00 : f32
-      %6 = arith.maximumf %5, %cst fastmath<reassoc,nsz,arcp,contract> : f32
+      %6 = arith.maximumf %5, %cst fastmath<reassoc,nsz,contract> : f32
       linalg.yield %6 : f32
     } -> tensor<4x2xf32>
     %3 = tensor.empty() : tensor<4x2xi1>
@@ -35,7 +35,7 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.fill ins(%cst : f32) outs(%0 : tensor<f32>) -> tensor<f32>
     %2 = linalg.generic {indexing_maps = [#map, #map2], iterator_types = ["reduction", "reduction"]} ins(%arg0 : tensor<4x2xf32>) outs(%1 : tensor<f32>) attrs =  {keras.op = "sum"} {
     ^bb0(%in: f32, %out: f32):
-      %3 = arith.addf %out, %in fastmath<reassoc,nsz,arcp,contract> : f32
+      %3 = arith.addf %out, %in fastmath<reassoc,nsz,contract> : f32
       linalg.yield %3 : f32
     } -> tensor<f32>
     return %2 : tensor<f32>
@@ -56,7 +56,7 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.fill ins(%cst : f32) outs(%0 : tensor<2xf32>) -> tensor<2xf32>
     %2 = linalg.generic {indexing_maps = [#map3, #map4], iterator_types = ["parallel", "reduction"]} ins(%arg0 : tensor<4x2xf32>) outs(%1 : tensor<2xf32>) attrs =  {keras.op = "sum"} {
     ^bb0(%in: f32, %out: f32):
-      %3 = arith.addf %out, %in fastmath<reassoc,nsz,arcp,contract> : f32
+      %3 = arith.addf %out, %in fastmath<reassoc,nsz,contract> : f32
       linalg.yield %3 : f32
     } -> tensor<2xf32>
     return %2 : tensor<2xf32>
@@ -70,15 +70,15 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.generic {indexing_maps = [#map, #map, #map2, #map], iterator_types = ["parallel", "parallel"]} ins(%arg0, %arg1, %arg2 : tensor<3x2xf32>, tensor<3x2xf32>, tensor<f32>) outs(%0 : tensor<3x2xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32, %in_0: f32, %in_1: f32, %out: f32):
       %cst = arith.constant 0.899999976 : f32
-      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,arcp,contract> : f32
-      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32
-      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,arcp,contract> : f32
+      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,contract> : f32
+      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,contract> : f32
+      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,contract> : f32
       linalg.yield %6 : f32
     } -> tensor<3x2xf32>
     %2 = tensor.empty() : tensor<3x2xf32>
     %3 = linalg.generic {indexing_maps = [#map, #map, #map], iterator_types = ["parallel", "parallel"]} ins(%arg3, %1 : tensor<3x2xf32>, tensor<3x2xf32>) outs(%2 : tensor<3x2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32, %in_0: f32, %out: f32):
-      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,arcp,contract> : f32
+      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32
       linalg.yield %4 : f32
     } -> tensor<3x2xf32>
     return %1, %3 : tensor<3x2xf32>, tensor<3x2xf32>
@@ -88,15 +88,15 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.generic {indexing_maps = [#map5, #map5, #map6, #map5], iterator_types = ["parallel"]} ins(%arg0, %arg1, %arg2 : tensor<2xf32>, tensor<2xf32>, tensor<f32>) outs(%0 : tensor<2xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32, %in_0: f32, %in_1: f32, %out: f32):
       %cst = arith.constant 0.899999976 : f32
-      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,arcp,contract> : f32
-      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32
-      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,arcp,contract> : f32
+      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,contract> : f32
+      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,contract> : f32
+      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,contract> : f32
       linalg.yield %6 : f32
     } -> tensor<2xf32>
     %2 = tensor.empty() : tensor<2xf32>
     %3 = linalg.generic {indexing_maps = [#map5, #map5, #map5], iterator_types = ["parallel"]} ins(%arg3, %1 : tensor<2xf32>, tensor<2xf32>) outs(%2 : tensor<2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32, %in_0: f32, %out: f32):
-      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,arcp,contract> : f32
+      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32
       linalg.yield %4 : f32
     } -> tensor<2xf32>
     return %1, %3 : tensor<2xf32>, tensor<2xf32>

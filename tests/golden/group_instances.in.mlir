@@ -61,9 +61,9 @@ module attributes {keras.stage = "regions"} {
     %1 = tensor.empty() : tensor<4x2xf32> loc(#loc6)
     %2 = linalg.generic {indexing_maps = [#map, #map1, #map], iterator_types = ["parallel", "parallel"]} ins(%0, %arg2 : tensor<4x2xf32>, tensor<2xf32>) outs(%1 : tensor<4x2xf32>) attrs =  {keras.op = "relu"} {
     ^bb0(%in: f32 loc("-":6:6), %in_0: f32 loc("-":6:17), %out: f32 loc("-":6:28)):
-      %5 = arith.addf %in, %in_0 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc10)
+      %5 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32 loc(#loc10)
       %cst = arith.constant 0.000000e+00 : f32 loc(#loc11)
-      %6 = arith.maximumf %5, %cst fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc12)
+      %6 = arith.maximumf %5, %cst fastmath<reassoc,nsz,contract> : f32 loc(#loc12)
       linalg.yield %6 : f32 loc(#loc13)
     } -> tensor<4x2xf32> loc(#loc5)
     %3 = tensor.empty() : tensor<4x2xi1> loc(#loc14)
@@ -85,7 +85,7 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.fill ins(%cst : f32) outs(%0 : tensor<f32>) -> tensor<f32> loc(#loc29)
     %2 = linalg.generic {indexing_maps = [#map, #map2], iterator_types = ["reduction", "reduction"]} ins(%arg0 : tensor<4x2xf32>) outs(%1 : tensor<f32>) attrs =  {keras.op = "sum"} {
     ^bb0(%in: f32 loc("-":30:6), %out: f32 loc("-":30:17)):
-      %3 = arith.addf %out, %in fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc33)
+      %3 = arith.addf %out, %in fastmath<reassoc,nsz,contract> : f32 loc(#loc33)
       linalg.yield %3 : f32 loc(#loc34)
     } -> tensor<f32> loc(#loc30)
     return %2 : tensor<f32> loc(#loc35)
@@ -106,7 +106,7 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.fill ins(%cst : f32) outs(%0 : tensor<2xf32>) -> tensor<2xf32> loc(#loc51)
     %2 = linalg.generic {indexing_maps = [#map3, #map4], iterator_types = ["parallel", "reduction"]} ins(%arg0 : tensor<4x2xf32>) outs(%1 : tensor<2xf32>) attrs =  {keras.op = "sum"} {
     ^bb0(%in: f32 loc("-":51:6), %out: f32 loc("-":51:17)):
-      %3 = arith.addf %out, %in fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc54)
+      %3 = arith.addf %out, %in fastmath<reassoc,nsz,contract> : f32 loc(#loc54)
       linalg.yield %3 : f32 loc(#loc55)
     } -> tensor<2xf32> loc(#loc5)
     return %2 : tensor<2xf32> loc(#loc56)
@@ -120,15 +120,15 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.generic {indexing_maps = [#map, #map, #map2, #map], iterator_types = ["parallel", "parallel"]} ins(%arg0, %arg1, %arg2 : tensor<3x2xf32>, tensor<3x2xf32>, tensor<f32>) outs(%0 : tensor<3x2xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32 loc("-":64:6), %in_0: f32 loc("-":64:17), %in_1: f32 loc("-":64:28), %out: f32 loc("-":64:39)):
       %cst = arith.constant 0.899999976 : f32 loc(#loc72)
-      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc73)
-      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc74)
-      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc75)
+      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,contract> : f32 loc(#loc73)
+      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc74)
+      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,contract> : f32 loc(#loc75)
       linalg.yield %6 : f32 loc(#loc76)
     } -> tensor<3x2xf32> loc(#loc67)
     %2 = tensor.empty() : tensor<3x2xf32> loc(#loc77)
     %3 = linalg.generic {indexing_maps = [#map, #map, #map], iterator_types = ["parallel", "parallel"]} ins(%arg3, %1 : tensor<3x2xf32>, tensor<3x2xf32>) outs(%2 : tensor<3x2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32 loc("-":73:6), %in_0: f32 loc("-":73:17), %out: f32 loc("-":73:28)):
-      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc81)
+      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32 loc(#loc81)
       linalg.yield %4 : f32 loc(#loc82)
     } -> tensor<3x2xf32> loc(#loc67)
     return %1, %3 : tensor<3x2xf32>, tensor<3x2xf32> loc(#loc83)
@@ -138,15 +138,15 @@ module attributes {keras.stage = "regions"} {
     %1 = linalg.generic {indexing_maps = [#map5, #map5, #map6, #map5], iterator_types = ["parallel"]} ins(%arg0, %arg1, %arg2 : tensor<2xf32>, tensor<2xf32>, tensor<f32>) outs(%0 : tensor<2xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32 loc("-":82:6), %in_0: f32 loc("-":82:17), %in_1: f32 loc("-":82:28), %out: f32 loc("-":82:39)):
       %cst = arith.constant 0.899999976 : f32 loc(#loc94)
-      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc95)
-      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc96)
-      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc97)
+      %4 = arith.mulf %in, %cst fastmath<reassoc,nsz,contract> : f32 loc(#loc95)
+      %5 = arith.mulf %in_0, %in_1 fastmath<reassoc,nsz,contract> : f32 loc(#loc96)
+      %6 = arith.subf %4, %5 fastmath<reassoc,nsz,contract> : f32 loc(#loc97)
       linalg.yield %6 : f32 loc(#loc98)
     } -> tensor<2xf32> loc(#loc67)
     %2 = tensor.empty() : tensor<2xf32> loc(#loc99)
     %3 = linalg.generic {indexing_maps = [#map5, #map5, #map5], iterator_types = ["parallel"]} ins(%arg3, %1 : tensor<2xf32>, tensor<2xf32>) outs(%2 : tensor<2xf32>) attrs =  {keras.op = "add"} {
     ^bb0(%in: f32 loc("-":91:6), %in_0: f32 loc("-":91:17), %out: f32 loc("-":91:28)):
-      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,arcp,contract> : f32 loc(#loc103)
+      %4 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32 loc(#loc103)
       linalg.yield %4 : f32 loc(#loc104)
     } -> tensor<2xf32> loc(#loc67)
     return %1, %3 : tensor<2xf32>, tensor<2xf32> loc(#loc105)
