@@ -105,7 +105,7 @@ def _spec_jobs(
 def _generated_jobs() -> list[Job]:
     """The kernels that the train steps of the built-in models become on a GPU."""
     from keras_triton.lowering.pipeline import lower
-    from keras_triton.lowering.plan import read_plan
+    from keras_triton.lowering.plan_reader import read_plan
 
     from . import samples
     from .compile import import_captured

@@ -20,7 +20,8 @@ from keras_triton.lowering import mlir
 from keras_triton.lowering.extern import Extern
 from keras_triton.lowering.importer import ImportInput, import_graph
 from keras_triton.lowering.pipeline import lower
-from keras_triton.lowering.plan import Plan, read_plan
+from keras_triton.lowering.plan import Plan
+from keras_triton.lowering.plan_reader import read_plan
 
 from . import vendor
 from .captured import Captured

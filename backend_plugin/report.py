@@ -13,6 +13,7 @@ from rich.table import Table
 from keras_triton.lowering.dialect import walk
 from keras_triton.lowering.extern import Extern
 from keras_triton.lowering.plan import Call, Copy, Plan
+from keras_triton.lowering.plan import walk as plan_walk
 from keras_triton.lowering.region import kernel_kind
 
 from .targets.base import Compiled
@@ -34,16 +35,18 @@ WIDE = 130
 
 @dataclass(frozen=True)
 class Row:
-    """One launch of a step.
+    """One launch of a step, or the launches of it that a loop makes.
 
     Attributes:
         kernel: its name.
         how: what runs it ("native loop", "Triton template matmul", "torch.mm").
         layers: the Keras layers whose ops it holds.
         ops: the scalar and dialect ops inside, in order.
-        bytes: read plus written, each operand and result once.
+        bytes: read plus written, each operand and result once a launch.
         fallback: why torch runs it although the compiler would have liked to, or "".
         reason: why it was not fused with its neighbour, or "".
+        times: how often a step launches it; None where a while loop decides that (its bytes are then
+            those of one iteration).
     """
 
     kernel: str
@@ -53,6 +56,7 @@ class Row:
     bytes: int
     fallback: str = ""
     reason: str = ""
+    times: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,21 @@ class Report:
         """Bytes that the launches of one step read and write."""
         return sum(row.bytes for row in self.rows)
 
+    @property
+    def _loops(self) -> bool:
+        return any(row.times != 1 for row in self.rows)
+
     def json(self) -> str:
         body = {**asdict(self), "bytes": self.bytes, "fallbacks": len(self.fallbacks)}
         return json.dumps(body, indent=1)
 
     def summary(self) -> str:
         """One line: launches, fallbacks, bytes."""
+        total = sum(row.times or 1 for row in self.rows)
+        within = f" ({total} with those of loops)" if self._loops else ""
         return (
-            f"{self.step} on {self.target}: {len(self.rows)} launches, {len(self.fallbacks)} fallbacks, "
+            f"{self.step} on {self.target}: {len(self.rows)} launches{within}, "
+            f"{len(self.fallbacks)} fallbacks, "
             f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries"
         )
 
@@ -100,12 +111,15 @@ class Report:
         console = console or Console()
         wide = console.width >= WIDE
         table = Table(title=self.summary(), title_justify="left")
-        names = ("kernel", "runs as", "layers", "kB", *(("ops", "notes") if wide else ()))
+        loops = ("times",) if self._loops else ()
+        names = ("kernel", "runs as", "layers", *loops, "kB", *(("ops", "notes") if wide else ()))
         for name in names:
-            table.add_column(name, overflow="fold", justify="right" if name == "kB" else "left")
+            number = name in ("kB", "times")
+            table.add_column(name, overflow="fold", justify="right" if number else "left")
         for row in self.rows:
             layers = "\n".join(row.layers)
-            cells = [row.kernel, row.how, layers, f"{row.bytes / 1e3:.1f}"]
+            times = ("while" if row.times is None else str(row.times),) if loops else ()
+            cells = [row.kernel, row.how, layers, *times, f"{row.bytes / 1e3:.1f}"]
             if wide:
                 note = f"fallback: {row.fallback}" if row.fallback else row.reason
                 cells += [_counted(row.ops), note]
@@ -118,8 +132,13 @@ class Report:
 
 def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
     """The report of a plan whose kernels a target compiled."""
-    rows = [_row(item, plan, compiled) for item in plan.steps]
+    rows = (_repeated(_row(item, plan, compiled), times) for item, times in plan_walk(plan.steps))
     return Report(step, target, tuple(rows), plan.arena_bytes)
+
+
+def _repeated(row: Row, times: int | None) -> Row:
+    """The row of one launch as that of all that a loop makes."""
+    return replace(row, times=times, bytes=row.bytes * (times or 1))
 
 
 def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row:

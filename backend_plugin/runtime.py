@@ -1,25 +1,25 @@
 """Runs a plan: binds each launch to memory once, then replays the launches step after step.
 
 Between two steps only the data batch and the outputs move; the arena and the state stay where they
-are. So a launch is bound once to *places* (argument, output or arena, plus an offset). Native
-kernels read their pointers from one table that a single NumPy call rewrites a step; kernels that
-take tensors get views that are made once for the arena and cheaply for the rest.
+are. So a launch is bound once to *places* (argument, output or arena, plus an offset), and a loop's
+launches to a place for each iteration; see memory.py.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from keras_triton.lowering.mlir import TensorType
-from keras_triton.lowering.plan import Call, Copy, Plan, Ref
+from keras_triton.lowering.plan import Call, Copy, Loop, Plan, Step, While
 
-Bases = Sequence[torch.Tensor]
-Launch = Callable[[Bases], None]
+from .memory import Memory
+
+Launch = Callable[[int], None]
+"""Runs for one iteration, whose number it is given (0 where nothing moves)."""
 
 
 class Executor(Protocol):
@@ -29,59 +29,6 @@ class Executor(Protocol):
         """A launch over `call.operands` (inputs, then `call.outputs` outputs)."""
 
 
-class Memory:
-    """Where a plan's values live: its bases in order (arguments, outputs, arena) and views of them."""
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        self.device = device
-        self.arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
-        self.starts = {
-            "argument": 0,
-            "output": len(plan.arguments),
-            "arena": len(plan.arguments) + len(plan.outputs),
-        }
-        self._indices: list[int] = []
-        self._offsets: list[int] = []
-        self._frozen: tuple[np.ndarray, np.ndarray] | None = None
-        self.table = np.zeros(0, dtype=np.int64)
-        self.threads = 1
-
-    def base_index(self, ref: Ref) -> int:
-        return self.starts[ref.base] + ref.index
-
-    def view(self, ref: Ref) -> Callable[[Bases], torch.Tensor]:
-        """A function from the step's bases to the tensor that `ref` names."""
-        shape, dtype = ref.type.shape, ref.type.torch_dtype
-        if ref.base == "arena":
-            made = self.arena[ref.offset : ref.offset + ref.type.nbytes].view(dtype).view(shape)
-            return lambda bases: made
-        index = self.base_index(ref)
-        if ref.offset == 0 and ref.whole:
-            return lambda bases: bases[index]
-        start, size = ref.offset // dtype.itemsize, ref.type.size
-        return lambda bases: bases[index].reshape(-1)[start : start + size].view(shape)
-
-    def reserve(self, refs: Sequence[Ref]) -> int:
-        """Room for the addresses of `refs` in the pointer table; returns the first entry's number."""
-        first = len(self._indices)
-        self._indices += [self.base_index(ref) for ref in refs]
-        self._offsets += [ref.offset for ref in refs]
-        return first
-
-    def freeze(self) -> None:
-        """Ends reservations and allocates the table, whose address stays from now on."""
-        self._frozen = (np.array(self._indices, np.int64), np.array(self._offsets, np.int64))
-        self.table = np.zeros(len(self._indices), dtype=np.int64)
-
-    def point(self, bases: Bases) -> None:
-        """Rewrites the pointer table for the step's bases, and heeds `torch.set_num_threads`."""
-        self.threads = torch.get_num_threads()
-        if self._frozen is not None and len(self.table):
-            indices, offsets = self._frozen
-            addresses = np.array([base.data_ptr() for base in bases], np.int64)
-            np.add(addresses[indices], offsets, out=self.table)
-
-
 class NativeExecutor:
     """A kernel in machine code: called with the address of a table of pointers, and of threads."""
 
@@ -89,14 +36,10 @@ class NativeExecutor:
         self.kernel = kernel
 
     def bind(self, call: Call, memory: Memory) -> Launch:
-        first, kernel = memory.reserve(call.operands), self.kernel
-        # The table is allocated once all launches have reserved their part of it.
-        address = 0
+        kernel, pointers = self.kernel, memory.pointers(call.operands)
 
-        def launch(bases: Bases) -> None:
-            nonlocal address
-            address = address or memory.table.ctypes.data + 8 * first
-            kernel(address, memory.threads)
+        def launch(iteration: int) -> None:
+            kernel(pointers.rows[iteration], memory.threads)
 
         return launch
 
@@ -108,14 +51,102 @@ class TensorExecutor:
         self.run = run
 
     def bind(self, call: Call, memory: Memory) -> Launch:
-        views = [memory.view(ref) for ref in call.operands]
-        split = len(views) - call.outputs
-        reads, writes, run = views[:split], views[split:], self.run
+        run, split = self.run, len(call.operands) - call.outputs
+        reads, writes = (
+            memory.tensors(refs) for refs in (call.operands[:split], call.operands[split:])
+        )
 
-        def launch(bases: Bases) -> None:
-            run([view(bases) for view in reads], [view(bases) for view in writes])
+        def launch(iteration: int) -> None:
+            run(reads.rows[iteration], writes.rows[iteration])
 
         return launch
+
+
+class Launches:
+    """The launches of some steps in order."""
+
+    def __init__(
+        self, steps: Sequence[Step], executors: Mapping[str, Executor], memory: Memory
+    ) -> None:
+        self.memory = memory
+        self.launches = [_bind(step, executors, memory) for step in steps]
+        self.labels = [f"{_kernel(step)} {step.layer}".strip() for step in steps]
+
+    def run(self, iteration: int) -> None:
+        if self.memory.profiled:
+            self._run_profiled(iteration)
+            return
+        for launch in self.launches:
+            launch(iteration)
+
+    def _run_profiled(self, iteration: int) -> None:
+        """Torch's profiler sees only its own ops; this gives it a named range for each launch."""
+        for label, launch in zip(self.labels, self.launches, strict=True):
+            with torch.profiler.record_function(label):
+                launch(iteration)
+
+
+def _kernel(step: Step) -> str:
+    if isinstance(step, Call):
+        return step.kernel
+    return {Copy: "copy", Loop: "loop", While: "while"}[type(step)]
+
+
+def _bind(step: Step, executors: Mapping[str, Executor], memory: Memory) -> Launch:
+    if isinstance(step, Call):
+        return executors[step.kernel].bind(step, memory)
+    if isinstance(step, Copy):
+        pair = memory.tensors([step.source, step.target])
+
+        def copy(iteration: int) -> None:
+            source, target = pair.rows[iteration]
+            target.copy_(source)
+
+        return copy
+    return _bind_loop(step, executors, memory)
+
+
+def _bind_loop(step: Loop | While, executors: Mapping[str, Executor], around: Memory) -> Launch:
+    """Enters the loop's memory at one iteration of what is around it, and runs it to its end."""
+    operands, memory = around.tensors(step.operands), around.inside(step)
+    run = _repeated if isinstance(step, Loop) else _tested
+    iterate = run(step, executors, memory)
+    memory.freeze()
+
+    def loop(iteration: int) -> None:
+        memory.enter(operands.rows[iteration], around.threads, around.profiled)
+        try:
+            iterate()
+        finally:
+            memory.leave()
+
+    return loop
+
+
+def _repeated(step: Loop, executors: Mapping[str, Executor], memory: Memory) -> Callable[[], None]:
+    launches = Launches(step.steps, executors, memory)
+
+    def iterate() -> None:
+        for iteration in range(step.count):
+            launches.run(iteration)
+
+    return iterate
+
+
+def _tested(step: While, executors: Mapping[str, Executor], memory: Memory) -> Callable[[], None]:
+    condition = Launches(step.condition, executors, memory)
+    launches = Launches(step.steps, executors, memory)
+    flag = memory.tensors([step.flag])
+
+    def holds() -> bool:
+        condition.run(0)
+        return bool(flag.rows[0][0].item())
+
+    def iterate() -> None:
+        while holds():
+            launches.run(0)
+
+    return iterate
 
 
 class Program:
@@ -125,43 +156,26 @@ class Program:
     donated argument *is* that argument, updated in place; other results are fresh tensors.
     """
 
-    def __init__(self, plan: Plan, executors: dict[str, Executor], device: torch.device) -> None:
-        self.plan = plan
-        self.memory = Memory(plan, device)
-        self._launches = [self._bind(step, executors) for step in plan.steps]
+    def __init__(self, plan: Plan, executors: Mapping[str, Executor], device: torch.device) -> None:
+        self.plan, self.device = plan, device
+        self.arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
+        self.memory = Memory.of_plan(plan, self.arena)
+        self._launches = Launches(plan.steps, executors, self.memory)
         self.memory.freeze()
         self._results = _result_sources(plan)
-        # The arena and the pointer table belong to one call at a time.
+        # The arena and the pointer tables belong to one call at a time.
         self._lock = threading.Lock()
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        outputs = [_empty(kind, self.memory.device) for kind in self.plan.outputs]
-        bases = [*arguments, *outputs, self.memory.arena]
+        outputs = [_empty(kind, self.device) for kind in self.plan.outputs]
+        bases = [*arguments, *outputs, self.arena]
         with self._lock, torch.no_grad():
-            self.memory.point(bases)
-            if torch.autograd._profiler_enabled():
-                self._launch_profiled(bases)
-            else:
-                for launch in self._launches:
-                    launch(bases)
+            self.memory.enter(bases, torch.get_num_threads(), torch.autograd._profiler_enabled())
+            try:
+                self._launches.run(0)
+            finally:
+                self.memory.leave()
         return [bases[index] for index in self._results]
-
-    def _launch_profiled(self, bases: Bases) -> None:
-        """Torch's profiler sees only its own ops; this gives it a named range for each launch."""
-        for step, launch in zip(self.plan.steps, self._launches, strict=True):
-            kernel = "copy" if isinstance(step, Copy) else step.kernel
-            with torch.profiler.record_function(f"{kernel} {step.layer}".strip()):
-                launch(bases)
-
-    def _bind(self, step: Call | Copy, executors: dict[str, Executor]) -> Launch:
-        if isinstance(step, Copy):
-            source, target = self.memory.view(step.source), self.memory.view(step.target)
-
-            def copy(bases: Bases) -> None:
-                target(bases).copy_(source(bases))
-
-            return copy
-        return executors[step.kernel].bind(step, self.memory)
 
 
 def _empty(kind: TensorType, device: torch.device) -> torch.Tensor:

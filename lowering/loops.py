@@ -96,6 +96,12 @@ def loop_of(function: ir.OpView) -> Scan | While | None:
         ) from None
 
 
+def carries_of(function: ir.OpView) -> int:
+    """How many of a loop's first operands are carries, whose final values are its first results."""
+    loop = loop_of(function)
+    return loop.carries if isinstance(loop, Scan) else len(function.type.results)
+
+
 def code(module: ir.Module) -> dict[str, ir.OpView]:
     """The functions that passes rewrite alike: bodies and conditions of loops, and then `@main`."""
     known = functions(module)
@@ -110,7 +116,7 @@ def donations(known: Mapping[str, ir.OpView]) -> dict[str, dict[int, int]]:
     """
     found = {name: {i: i for i in range(count)} for name, count in bodies(known).items()}
     attributes = known["main"].operation.attributes
-    entries = attributes["arg_attrs"] if "arg_attrs" in attributes else ()
+    entries = attributes.get("arg_attrs", ())
     found["main"] = {
         index: ir.IntegerAttr(entry["keras.donated"]).value
         for index, entry in enumerate(entries)
@@ -127,9 +133,9 @@ def bodies(known: Mapping[str, ir.OpView]) -> dict[str, int]:
     for function in known.values():
         loop = loop_of(function)
         if isinstance(loop, Scan):
-            found[loop.body] = loop.carries
+            found[loop.body] = carries_of(function)
         elif isinstance(loop, While):
-            found |= {loop.condition: 0, loop.body: len(_results(function))}
+            found |= {loop.condition: 0, loop.body: carries_of(function)}
     return found
 
 

@@ -14,7 +14,8 @@ from keras_triton.lowering.passes.group_instances import GroupInstances
 from keras_triton.lowering.passes.lower_to_linalg import LowerToLinalg
 from keras_triton.lowering.passes.plan_buffers import PlanBuffers
 from keras_triton.lowering.pipeline import lower, pipeline
-from keras_triton.lowering.plan import Copy, read_plan
+from keras_triton.lowering.plan import Copy
+from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.lowering.region import kernel_kind, read_instances, read_region
 
 PASSES = {step.name: step for step in pipeline(decompose=True, epilogues=True)}

@@ -7,7 +7,7 @@ from keras_triton.autotune.search import Random
 from keras_triton.kernels.device import H200
 from keras_triton.lowering import mlir
 from keras_triton.lowering.pipeline import lower
-from keras_triton.lowering.plan import read_plan
+from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.targets import tuning
 
 CPU = torch.device("cpu")

@@ -1,4 +1,5 @@
-"""The plan stage: kernels that write into the buffers they are given, in the order of the plan.
+"""The plan stage: kernels that write into the buffers they are given, in the order of the plan, its
+loops run iteration by iteration.
 
 Buffers are views of the arguments and of one arena, so a plan that lets two live values share bytes
 gives wrong numbers here as it would on a device.
@@ -18,6 +19,8 @@ from .body import constant_tensor
 from .functions import call, check_inputs
 
 Tensor = torch.Tensor
+# How MLIR spells an offset that an operand gives.
+DYNAMIC = -(1 << 63)
 # What memory nobody wrote holds: as float32 or float64 it is a NaN.
 UNSET_BYTE = 0xFF
 
@@ -39,16 +42,55 @@ def run_plan(module: ir.Module, inputs: Sequence[Tensor], exact: bool) -> list[T
     }
     for i, tensor in zip(named, inputs, strict=True):
         values[arguments[i]] = tensor.clone(memory_format=torch.contiguous_format)
-    for view in main.regions[0].blocks[0].operations:
-        op = view.operation
-        if op.name == "func.call":
-            _call(op, [values[value] for value in op.operands], plan, kernels, exact)
-        elif op.name != "func.return":
-            made = _evaluate(op, [values[value] for value in op.operands])
-            if made is not None:
-                values[op.results[0]] = made
+    _Run(plan, kernels, exact, values).block(main.regions[0].blocks[0])
     outputs = [i for i in range(len(arguments) - 1) if i not in named]
     return _results(attributes, [values[item] for item in arguments], outputs)
+
+
+class _Run:
+    """One execution: the memory that each value of the plan names."""
+
+    def __init__(
+        self,
+        plan: dict[str, ir.OpView],
+        kernels: dict[str, ir.OpView],
+        exact: bool,
+        values: dict[ir.Value, Tensor],
+    ) -> None:
+        self.plan, self.kernels, self.exact, self.values = plan, kernels, exact, values
+
+    def block(self, block: ir.Block) -> list[Tensor]:
+        """Runs a block; what its terminator hands on."""
+        operands: list[Tensor] = []
+        for view in block.operations:
+            op = view.operation
+            operands = [self.values[value] for value in op.operands]
+            if op.name == "func.call":
+                _call(op, operands, self.plan, self.kernels, self.exact)
+            elif op.name == "scf.for":
+                self._for(op, operands)
+            elif op.name == "scf.while":
+                self._while(op)
+            elif op.name not in ("func.return", "scf.yield", "scf.condition"):
+                made = _evaluate(op, operands)
+                if made is not None:
+                    self.values[op.results[0]] = made
+        return operands
+
+    def _for(self, op: ir.Operation, operands: Sequence[Tensor]) -> None:
+        (low, high, step), carried = map(int, operands[:3]), list(operands[3:])
+        block = op.regions[0].blocks[0]
+        index, *inside = block.arguments
+        for i in range(low, high, step):
+            self.values[index] = torch.tensor(i)
+            self.values.update(zip(inside, carried, strict=True))
+            carried = self.block(block)
+        self.values.update(zip(op.results, carried, strict=True))
+
+    def _while(self, op: ir.Operation) -> None:
+        condition, body = (region.blocks[0] for region in op.regions)
+        while self.block(condition)[0].item():
+            self.block(body)
 
 
 def _results(
@@ -118,13 +160,19 @@ def _reshaped(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
     return operands[0].view(TensorType.of(op.results[0]).shape)
 
 
-def _reinterpreted(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
-    offsets, sizes, strides = (
-        list(ir.DenseI64ArrayAttr(op.attributes[f"static_{name}"]))
-        for name in ("offsets", "sizes", "strides")
+def _subview(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
+    base, *moving = operands
+    offsets, sizes = (
+        list(ir.DenseI64ArrayAttr(op.attributes[f"static_{name}"])) for name in ("offsets", "sizes")
     )
-    base = operands[0].storage_offset()
-    return operands[0].as_strided(sizes, strides, base + offsets[0])
+    known = iter(moving)
+    places = [int(next(known)) if offset == DYNAMIC else offset for offset in offsets]
+    window = tuple(slice(at, at + size) for at, size in zip(places, sizes, strict=True))
+    return base[window].view(TensorType.of(op.results[0]).shape)
+
+
+def _loaded(op: ir.Operation, operands: Sequence[Tensor]) -> Tensor:
+    return operands[0].clone()
 
 
 def _copy(op: ir.Operation, operands: Sequence[Tensor]) -> None:
@@ -137,6 +185,8 @@ OPS: dict[str, Callable[[ir.Operation, Sequence[Tensor]], Tensor | None]] = {
     "memref.collapse_shape": _reshaped,
     "memref.expand_shape": _reshaped,
     "memref.cast": lambda op, operands: operands[0],
-    "memref.reinterpret_cast": _reinterpreted,
+    "memref.subview": _subview,
+    "memref.load": _loaded,
+    "arith.subi": lambda op, operands: operands[0] - operands[1],
     "memref.copy": _copy,
 }

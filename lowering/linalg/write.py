@@ -182,30 +182,25 @@ def argument_text(function: ir.OpView) -> list[str]:
     ]
 
 
-def reshape(
-    writer: Writer, source: Named, shape: tuple[int, ...], location: str, space: str = "tensor"
-) -> str:
+def reshape(writer: Writer, source: Named, shape: tuple[int, ...], location: str) -> str:
     """`source` with another shape, as collapse_shape and expand_shape through their common
     refinement.
-
-    `space` is the dialect: "tensor" or "memref".
     """
     name, kind = source
     middle, collapse, expand = refinement(kind.shape, shape)
     narrow, wide = kind.with_shape(middle), kind.with_shape(shape)
-    spelled = [str(k).replace("tensor", space, 1) for k in (kind, narrow, wide)]
     if narrow != kind:
         collapsed = writer.fresh()
         writer.line(
-            f"{collapsed} = {space}.collapse_shape {name} {_groups(collapse)} "
-            f": {spelled[0]} into {spelled[1]} {location}"
+            f"{collapsed} = tensor.collapse_shape {name} {groups_text(collapse)} "
+            f": {kind} into {narrow} {location}"
         )
         name = collapsed
     if wide != narrow:
         expanded = writer.fresh()
         writer.line(
-            f"{expanded} = {space}.expand_shape {name} {_groups(expand)} "
-            f"output_shape {list(shape)} : {spelled[1]} into {spelled[2]} {location}"
+            f"{expanded} = tensor.expand_shape {name} {groups_text(expand)} "
+            f"output_shape {list(shape)} : {narrow} into {wide} {location}"
         )
         name = expanded
     return name
@@ -218,7 +213,8 @@ def op_text(op: ir.Operation | ir.OpView) -> str:
     )
 
 
-def _groups(groups: list[list[int]]) -> str:
+def groups_text(groups: list[list[int]]) -> str:
+    """Axes that belong together, as reshapes spell them."""
     return "[" + ", ".join(str(group) for group in groups) + "]"
 
 

@@ -1,0 +1,87 @@
+"""When a step may write a new value over the old one that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mlir import ir
+
+from ..loops import carries_of, loop_of
+from ..region import Region, kernel_kind, read_instances, read_region
+from .program import Program
+
+
+class Overwriting:
+    """Answers for the functions of one module; each kernel is read once."""
+
+    def __init__(self, known: Mapping[str, ir.OpView]) -> None:
+        self.known = known
+        self._regions: dict[str, list[Region]] = {}
+
+    def is_safe(self, program: Program, argument: int, root: int) -> bool:
+        """Whether the step that makes `root` may write it over an argument's memory."""
+        number = program.maker[root]
+        step = program.steps[number]
+        if program.last_use.get(argument, -1) > number:
+            return False
+        reads = [i for i, part in enumerate(step.inputs) if part.root == argument]
+        if not reads:
+            return True
+        if len(reads) > 1 or not program.is_whole(step.inputs[reads[0]]):
+            return False
+        if loop_of(self.known[step.callee]) is not None:
+            return self.replaced(program, root) == argument
+        result = step.results.index(root)
+        return _elementwise(self._instances(step.callee), reads[0], result)
+
+    def replaced(self, program: Program, root: int) -> int | None:
+        """For the final value of a loop's carry, the root that the carry starts from if both may
+        share memory: nothing else reads it in the loop, or after it.
+        """
+        number = program.maker[root]
+        step = program.steps[number]
+        function, result = self.known[step.callee], step.results.index(root)
+        if loop_of(function) is None or result >= carries_of(function):
+            return None
+        start = step.inputs[result]
+        once = sum(part.root == start.root for part in step.inputs) == 1
+        last = program.last_use[start.root] == number
+        return start.root if once and last and program.is_whole(start) else None
+
+    def _instances(self, kernel: str) -> list[Region]:
+        """The instances of a kernel of loops; none for a template or an extern."""
+        if kernel not in self._regions:
+            function = self.known[kernel]
+            kind = kernel_kind(function)
+            self._regions[kernel] = (
+                read_instances(function)
+                if kind == "multi"
+                else [read_region(function)]
+                if kind == "loop"
+                else []
+            )
+        return self._regions[kernel]
+
+
+def _elementwise(regions: Sequence[Region], argument: int, result: int) -> bool:
+    """Whether a kernel reads element i of the argument only while it makes element i of the result.
+
+    No later stage may read the argument, since a stage may store what it computes at once.
+    """
+    if not regions:
+        return False
+    i, argument = divmod(argument, len(regions[0].arguments))
+    j, result = divmod(result, len(regions[0].outputs))
+    region = regions[i]
+    writer = region.outputs[result]
+    if i != j or region.stages[writer].kind not in (("row",) if region.reduction else ("full",)):
+        return False
+    for number, stage in enumerate(region.stages):
+        for read in stage.reads:
+            if (read.source, read.index) != ("argument", argument):
+                continue
+            dims = tuple(dim for dim in read.dims if dim is not None)
+            own_place = dims == tuple(range(len(region.parallel)))
+            if number > writer or stage.kind != region.stages[writer].kind or not own_place:
+                return False
+    return True

@@ -1,0 +1,203 @@
+"""Decides where every value of a module's functions lives.
+
+Values that die share one arena. A result is written where its reader wants it by the step that makes
+it: an output into the output, the new value of a donated argument over the argument, when nothing
+reads the old value afterwards and the step reads each old element only to make the new one in its
+place. The body of a loop is planned once; its temporaries lie in the same place in every iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlir import ir
+
+from ..arena import Arena
+from ..loops import Scan, While, donations, loop_of
+from .overwrite import Overwriting
+from .program import Part, Program, Step, read_program
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory of a root.
+
+    Attributes:
+        base: "argument" or "output" (of the function), "next" (the buffer that the next iteration
+            reads a carry from), or "arena".
+        index: which one; for the arena, the byte at which it begins.
+    """
+
+    base: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Carry:
+    """How a scan's iterations hand on a carry.
+
+    Attributes:
+        kind: "place" (each overwrites it), "stack" (each reads what the one before stacked) or "swap"
+            (from one of two buffers into the other).
+        index: for "stack" the output, for "swap" where in the arena the second buffer begins.
+    """
+
+    kind: str
+    index: int = 0
+
+
+@dataclass
+class LoopLayout:
+    """A loop's memory.
+
+    Attributes:
+        loop: what it runs.
+        functions: their memory, by name.
+        carries: how a scan hands on each carry.
+        flag: where in the arena a while loop's condition puts its byte.
+    """
+
+    loop: Scan | While
+    functions: dict[str, Layout] = field(default_factory=dict)
+    carries: list[Carry] = field(default_factory=list)
+    flag: int = 0
+
+
+@dataclass
+class Layout:
+    """A function's memory.
+
+    Attributes:
+        places: of its roots.
+        wanted: where each result is to be in the end; what is not there yet is copied.
+        asides: results that are old values of arguments which the function overwrites, and where in
+            the arena they are kept until all is copied.
+        loops: for each step that is a loop, the memory of its functions.
+    """
+
+    program: Program
+    donated: dict[int, int]
+    places: dict[int, Place] = field(default_factory=dict)
+    wanted: list[Place] = field(default_factory=list)
+    asides: dict[int, int] = field(default_factory=dict)
+    loops: dict[int, LoopLayout] = field(default_factory=dict)
+
+    def is_at(self, part: Part, place: Place) -> bool:
+        """Whether a part begins where a place does."""
+        return self.places[part.root] == place and part.start == 0
+
+
+class Planner:
+    """Places the values of a module's functions in one arena."""
+
+    def __init__(self, known: Mapping[str, ir.OpView]) -> None:
+        self.known = known
+        self.donated = donations(known)
+        self.overwriting = Overwriting(known)
+        self.arena = Arena()
+
+    def plan(self) -> Layout:
+        """The memory of `@main`."""
+        layout = self._open("main")
+        self._place_steps(layout)
+        self._set_aside(layout)
+        return layout
+
+    def _open(self, name: str) -> Layout:
+        """A function's layout with its arguments and those results that are written in place."""
+        program = read_program(self.known[name])
+        layout = Layout(program, self.donated[name])
+        layout.places = {i: Place("argument", i) for i in range(program.arguments)}
+        owner = {result: argument for argument, result in layout.donated.items()}
+        outputs = iter(range(len(program.results)))
+        for k in range(len(program.results)):
+            donor = owner.get(k)
+            wanted = Place("output", next(outputs)) if donor is None else Place("argument", donor)
+            layout.wanted.append(wanted)
+        # Outputs first: a carry that is stacked too is read from there.
+        for k in sorted(range(len(program.results)), key=owner.__contains__):
+            part, wanted = program.results[k], layout.wanted[k]
+            fresh = part.root in program.maker and part.root not in layout.places
+            if not fresh or not program.is_whole(part):
+                continue
+            if wanted.base == "output" or self.overwriting.is_safe(program, owner[k], part.root):
+                layout.places[part.root] = wanted
+        return layout
+
+    def _place_steps(self, layout: Layout) -> set[int]:
+        """Places what is left, step by step; the roots that still hold parts of the arena."""
+        program, held = layout.program, set()
+        for number, step in enumerate(program.steps):
+            replaced = self._place_results(layout, step)
+            held = held - replaced | {r for r in step.results if layout.places[r].base == "arena"}
+            loop = loop_of(self.known[step.callee])
+            if loop is not None:
+                layout.loops[number] = self._loop(loop)
+            dead = {root for root in held if program.last_use.get(root, number) <= number}
+            for root in sorted(dead):
+                self.arena.give(layout.places[root].index, program.types[root].nbytes)
+            held -= dead
+        return held
+
+    def _place_results(self, layout: Layout, step: Step) -> set[int]:
+        """Places a step's results; returns the roots whose part of the arena is a result's now."""
+        replaced = set()
+        for root in step.results:
+            if root in layout.places:
+                continue
+            start = self.overwriting.replaced(layout.program, root)
+            if start is not None and layout.places[start].base == "arena":
+                layout.places[root] = layout.places[start]
+                replaced.add(start)
+            else:
+                nbytes = layout.program.types[root].nbytes
+                layout.places[root] = Place("arena", self.arena.take(nbytes))
+        return replaced
+
+    def _set_aside(self, layout: Layout) -> None:
+        """Room for old values of arguments that are results, where those arguments are overwritten."""
+        for argument, k in layout.donated.items():
+            part, place = layout.program.results[k], layout.places[layout.program.results[k].root]
+            overwritten = place.base == "argument" and place.index in layout.donated
+            if overwritten and not layout.is_at(part, Place("argument", argument)):
+                layout.asides[k] = self.arena.take(part.type.nbytes)
+
+    def _loop(self, loop: Scan | While) -> LoopLayout:
+        found = LoopLayout(loop)
+        if isinstance(loop, While):
+            found.flag = self.arena.take(1)
+        for name in loop.functions:
+            layout = found.functions[name] = self._open(name)
+            used = self._carries(found, layout) if isinstance(loop, Scan) else []
+            held = self._place_steps(layout)
+            if isinstance(loop, While):
+                self._set_aside(layout)
+            program = layout.program
+            used += [(layout.places[r].index, program.types[r].nbytes) for r in sorted(held)]
+            used += [(at, program.results[k].type.nbytes) for k, at in layout.asides.items()]
+            for offset, nbytes in used:
+                self.arena.give(offset, nbytes)
+        if isinstance(loop, While):
+            self.arena.give(found.flag, 1)
+        return found
+
+    def _carries(self, found: LoopLayout, layout: Layout) -> list[tuple[int, int]]:
+        """Decides how carries are handed on; returns the second buffers (offset, bytes)."""
+        program, buffers = layout.program, []
+        for i in range(len(layout.donated)):
+            part = program.results[i]
+            place = layout.places.get(part.root)
+            if place is not None and layout.is_at(part, Place("argument", i)):
+                found.carries.append(Carry("place"))
+            elif place is not None and place.base == "output" and program.is_whole(part):
+                found.carries.append(Carry("stack", place.index))
+                layout.wanted[i] = place
+            else:
+                nbytes = part.type.nbytes
+                buffers.append((self.arena.take(nbytes), nbytes))
+                found.carries.append(Carry("swap", buffers[-1][0]))
+                layout.wanted[i] = Place("next", i)
+                if place is None and program.is_whole(part):
+                    layout.places[part.root] = layout.wanted[i]
+        return buffers

@@ -1,0 +1,113 @@
+"""A function of stage "regions" as launches over root values: what memory is planned for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mlir import ir
+
+from ..errors import LoweringError
+from ..mlir import TensorType, callee
+
+
+@dataclass(frozen=True)
+class Part:
+    """A contiguous piece of a root value (an argument's number or a call result's), from an
+    element on.
+    """
+
+    root: int
+    start: int
+    type: TensorType
+
+
+@dataclass
+class Step:
+    """A call of a kernel, an extern or a loop."""
+
+    callee: str
+    inputs: list[Part]
+    results: list[int]
+    location: str
+
+
+@dataclass
+class Program:
+    """A function as steps over root values; the first `arguments` of them are its arguments."""
+
+    types: list[TensorType]
+    arguments: int
+    steps: list[Step] = field(default_factory=list)
+    results: list[Part] = field(default_factory=list)
+
+    @cached_property
+    def last_use(self) -> dict[int, int]:
+        """Root -> the last step that reads it; len(steps) for what the function returns."""
+        last: dict[int, int] = {}
+        for number, step in enumerate(self.steps):
+            last.update({part.root: number for part in step.inputs})
+        last.update({part.root: len(self.steps) for part in self.results})
+        return last
+
+    @cached_property
+    def maker(self) -> dict[int, int]:
+        """Root -> the step that makes it; none for arguments."""
+        return {root: i for i, step in enumerate(self.steps) for root in step.results}
+
+    def is_whole(self, part: Part) -> bool:
+        """Whether a part is all of its root."""
+        return part.type.size == self.types[part.root].size
+
+
+def read_program(function: ir.OpView) -> Program:
+    """The steps of a function of stage "regions".
+
+    Raises:
+        LoweringError: an op that is neither a call nor a view of one piece of memory.
+    """
+    block = function.regions[0].blocks[0]
+    types = [TensorType.of(argument) for argument in block.arguments]
+    program = Program(types, len(types))
+    parts: dict[ir.Value, Part] = {a: Part(i, 0, types[i]) for i, a in enumerate(block.arguments)}
+    for view in block.operations:
+        op = view.operation
+        operands = [parts[value] for value in op.operands]
+        if op.name == "func.call":
+            results = []
+            for result in op.results:
+                results.append(len(types))
+                types.append(TensorType.of(result))
+                parts[result] = Part(results[-1], 0, types[-1])
+            program.steps.append(Step(callee(op), operands, results, str(op.location)))
+        elif op.name in ("tensor.collapse_shape", "tensor.expand_shape"):
+            kind = TensorType.of(op.results[0])
+            parts[op.results[0]] = Part(operands[0].root, operands[0].start, kind)
+        elif op.name == "tensor.extract_slice":
+            parts[op.results[0]] = _sliced(op, operands[0])
+        elif op.name == "func.return":
+            program.results = operands
+        else:
+            raise LoweringError(f"{op.name} cannot stand in a caller of stage regions")
+    return program
+
+
+def _sliced(op: ir.Operation, part: Part) -> Part:
+    """The piece of memory that a slice names.
+
+    Raises:
+        LoweringError: the slice is not one piece.
+    """
+    offsets, sizes, strides = (
+        list(ir.DenseI64ArrayAttr(op.attributes[f"static_{name}"]))
+        for name in ("offsets", "sizes", "strides")
+    )
+    shape = part.type.shape
+    cut = [i for i, extent in enumerate(shape) if sizes[i] != extent]
+    outer = cut[-1] if cut else 0
+    if any(size != 1 for size in sizes[:outer]) or any(stride != 1 for stride in strides):
+        raise LoweringError(f"a slice of {sizes} from {part.type} is not one piece of memory")
+    start, step = 0, 1
+    for extent, offset in zip(reversed(shape), reversed(offsets), strict=True):
+        start, step = start + offset * step, step * extent
+    return Part(part.root, part.start + start, TensorType.of(op.results[0]))
