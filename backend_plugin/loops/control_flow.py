@@ -19,6 +19,7 @@ from ..capture_errors import LoopError, first_cause, reason_for
 from ..provenance import current_track, patched
 from ..src import recurrence
 from ..state import CaptureScope
+from .cudnn import traced_cudnn
 from .region import LoopScope
 from .scan import recur
 from .step import Previous
@@ -39,6 +40,7 @@ def traced_loops() -> Iterator[None]:
         patched(backend.core, "fori_loop", functools.partial(_in_capture, traced_fori)),
         patched(Layer, "add_loss", _deferred_loss),
         _own_dropout_masks(),
+        traced_cudnn(),
     ):
         yield
 

@@ -8,13 +8,16 @@ import functools
 
 import torch
 from keras.src import tree
-from keras.src.backend.torch import rnn as torch_rnn
 from keras.src.backend.torch.core import convert_to_tensor
 from keras.src.backend.torch.rnn import (  # noqa: F401
     bidirectional_gru,
     bidirectional_lstm,
     cudnn_ok,
 )
+
+# A captured step has one op each in place of these.
+from keras.src.backend.torch.rnn import gru as gru_by_cudnn
+from keras.src.backend.torch.rnn import lstm as lstm_by_cudnn
 
 from . import recurrence
 from .recurrence import recur as recur_step_by_step
@@ -141,11 +144,11 @@ def lstm(
     """
     if mask is not None:
         raise NotImplementedError
+    states = [_copied(initial_state_h), _copied(initial_state_c)]
     if fits_cudnn(inputs, activation, recurrent_activation, unroll, bias):
-        return torch_rnn.lstm(
+        return lstm_by_cudnn(
             inputs,
-            initial_state_h,
-            initial_state_c,
+            *states,
             mask,
             kernel,
             recurrent_kernel,
@@ -169,7 +172,7 @@ def lstm(
         h = recurrent_activation(o) * activation(c)
         return h, [h, c]
 
-    states = [_copied(state, kernel.dtype) for state in (initial_state_h, initial_state_c)]
+    states = [state.to(kernel.dtype) for state in states]
     return _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, batch_first)
 
 
@@ -194,10 +197,11 @@ def gru(
     """
     if mask is not None or not reset_after:
         raise NotImplementedError
+    state = _copied(initial_state)
     if fits_cudnn(inputs, activation, recurrent_activation, unroll, bias):
-        return torch_rnn.gru(
+        return gru_by_cudnn(
             inputs,
-            initial_state,
+            state,
             mask,
             kernel,
             recurrent_kernel,
@@ -227,7 +231,7 @@ def gru(
         h = z * h + (1.0 - z) * activation(x_h + r * h_h)
         return h, [h]
 
-    states = [_copied(initial_state, kernel.dtype)]
+    states = [state.to(kernel.dtype)]
     return _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, True)
 
 
@@ -242,9 +246,9 @@ def fits_cudnn(inputs, activation, recurrent_activation, unroll, bias):
     )
 
 
-def _copied(state, dtype):
+def _copied(state):
     """A stateful layer writes to its variables before autograd has read what it saved of them."""
-    return convert_to_tensor(state).to(dtype, copy=True)
+    return convert_to_tensor(state).clone()
 
 
 def _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, batch_first):

@@ -11,6 +11,7 @@ from .conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
 from .loss import cross_entropy, cross_entropy_grad
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .random import dropout, random_bits, random_uniform
+from .recurrent import gru_layer, gru_layer_grad, lstm_layer, lstm_layer_grad
 
 __all__ = [
     "attention",
@@ -23,6 +24,10 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad",
     "dropout",
+    "gru_layer",
+    "gru_layer_grad",
+    "lstm_layer",
+    "lstm_layer_grad",
     "max_pool2d",
     "max_pool2d_grad",
     "random_binomial",
