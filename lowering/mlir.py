@@ -146,6 +146,8 @@ def context() -> ir.Context:
     from . import dialect  # the dialect's definition is text made from its op table
 
     made = ir.Context()
+    # A message of MLIR's own threads reaches the bindings without Python's lock: that aborts.
+    made.enable_multithreading(False)
     with made, ir.Location.unknown():
         dialect.load()
     return made
