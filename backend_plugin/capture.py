@@ -32,6 +32,7 @@ from torch.fx.experimental.proxy_tensor import (
     track_tensor_tree,
 )
 
+from .branches import traced_branches
 from .capture_errors import CaptureError, explain_failure
 from .captured import Captured, ResultTree, Surroundings
 from .decompositions import decomposition_table
@@ -146,6 +147,7 @@ class _Capture:
             args, kwargs = self.spec.unflatten(leaves)
             with (
                 traced_loops(),
+                traced_branches(),
                 traced_state(self.scope),
                 self.modes.watch(),
                 self.gradients.watch(),

@@ -2,11 +2,10 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from keras.src import backend, tree
 from keras.src.backend.common.stateless_scope import StatelessScope, get_stateless_scope
 from keras.src.utils.torch_utils import TorchModuleWrapper
 from torch._subclasses.functional_tensor import FunctionalTensor
@@ -66,58 +65,6 @@ class CaptureScope(StatelessScope):
             self.get_current_value(variable).copy_(value)
 
 
-class BranchScope(CaptureScope):
-    """One branch of a conditional: starts from copies of the outer scope's values."""
-
-    def __init__(self, outer: CaptureScope) -> None:
-        super().__init__(lambda variable: outer.get_current_value(variable).clone())
-        self.losses = outer.losses
-        self._outer = outer
-
-    def clear_gradient(self, state: State) -> None:
-        self._outer.clear_gradient(state)
-
-
-def traced_cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-    """Both branches traced, results and variable updates selected by `pred`.
-
-    Gradients of the branch not taken are multiplied by zero, so an infinite one becomes NaN: write
-    such branches with a safe argument, as for `ops.where`.
-    """
-    pred = backend.convert_to_tensor(pred).to(torch.bool)
-    outer = get_stateless_scope()
-    with BranchScope(outer) as when_true:
-        true_result = true_fn()
-    with BranchScope(outer) as when_false:
-        false_result = false_fn()
-    touched = {id(v): v for v in when_true.variables + when_false.variables}
-    for variable in touched.values():
-        chosen = torch.where(
-            pred, when_true.get_current_value(variable), when_false.get_current_value(variable)
-        )
-        outer.add_update((variable, chosen))
-    return tree.map_structure(lambda a, b: _select(pred, a, b), true_result, false_result)
-
-
-def traced_switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
-    """Every branch traced, the one at `index` selected; `index` is clamped to the branches."""
-    first, *rest = branches
-    if not rest:
-        return first(*operands)
-    index = backend.convert_to_tensor(index)
-    return traced_cond(
-        index <= 0,
-        lambda: first(*operands),
-        lambda: traced_switch(index - 1, rest, *operands),
-    )
-
-
-def _select(pred: torch.Tensor, a: Any, b: Any) -> Any:
-    if a is None and b is None:
-        return None
-    return torch.where(pred, backend.convert_to_tensor(a), backend.convert_to_tensor(b))
-
-
 @contextlib.contextmanager
 def traced_state(scope: CaptureScope) -> Iterator[None]:
     """`scope`, with everything that touches variables behind its back working on traced values."""
@@ -125,9 +72,7 @@ def traced_state(scope: CaptureScope) -> Iterator[None]:
         patched(torch.nn.Module, "zero_grad", functools.partial(_zero_grad_in, scope)),
         patched(TorchModuleWrapper, "call", _call_with_variables),
         traced_modules(CaptureScope),
-        patched(backend.core, "cond", functools.partial(_when_traced, traced_cond)),
         patched(FunctionalTensor, "__getitem__", selecting),
-        patched(backend.core, "switch", functools.partial(_when_traced, traced_switch)),
         scope,
     ):
         yield
@@ -141,17 +86,6 @@ def _zero_grad_in(scope: CaptureScope, original: Callable) -> Callable:
             (current if isinstance(current, CaptureScope) else scope).clear_gradient(state)
 
     return zero_grad
-
-
-def _when_traced(traced: Callable, original: Callable) -> Callable:
-    @functools.wraps(original)
-    def choose(selector: Any, *args: Any, **kwargs: Any) -> Any:
-        # Symbolic shape inference and plain Python conditions keep the backend's own rule.
-        known = not isinstance(selector, torch.Tensor) or selector.device.type == "meta"
-        inside = isinstance(get_stateless_scope(), CaptureScope)
-        return (traced if inside and not known else original)(selector, *args, **kwargs)
-
-    return choose
 
 
 def _call_with_variables(original: Callable) -> Callable:

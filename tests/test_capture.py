@@ -298,6 +298,30 @@ def test_one_functional_graph(make):
     assert id(model.optimizer._learning_rate) in states - changed
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_branches_that_write_in_place_do_not_see_each_other(sign):
+    """Keras's schedule of restarts subtracts in place in one branch, and divides in the other."""
+
+    def step(x):
+        shared = x * 1.0
+
+        def halve():
+            part = shared
+            part /= 2.0
+            return part + 0.0
+
+        def move():
+            shared.add_(10.0)
+            return shared
+
+        return ops.cond(ops.sum(x) > 0.0, halve, move), shared
+
+    x = sign * torch.arange(1.0, 4.0)
+    captured = capture(step, (x,), name="step")
+    for got, want in zip(captured.graph(x), step(x), strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def test_each_node_names_its_layer():
     model, data = prepared(cnn)
     captured = capture(lambda data: model.train_step(data), (data,), name="train_step")
