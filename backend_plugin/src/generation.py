@@ -39,7 +39,7 @@ def compile_generation(task_class: Any) -> None:
     def with_compiled_step(original: Callable[[Any], Callable]) -> Callable[[Any], Callable]:
         @functools.wraps(original)
         def make_generate_function(task: Any) -> Callable:
-            if task.generate_function is None and task.jit_compile and not task.run_eagerly:
+            if task.generate_function is None and task.compiles_steps:
                 task.generate_function = GenerateFunction(task)
             return original(task)
 

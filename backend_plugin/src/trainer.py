@@ -31,17 +31,23 @@ class Trainer(TorchTrainer):
     predict_function: "StepFunction | None"
 
     @property
-    def jit_compile(self) -> bool:
-        """Whether steps are compiled. A layer's `supports_jit` says what XLA can do, so it does not
-        count here: a step that cannot be captured runs op by op, with a warning that says why."""
-        return self._jit_compile is None or self._jit_compile
+    def jit_compile(self) -> bool | None:
+        """What `compile` was asked for: True, False, or None for "auto"."""
+        return self._jit_compile
 
     @jit_compile.setter
     def jit_compile(self, value: bool | None) -> None:
         self._jit_compile = value
 
-    def _resolve_auto_jit_compile(self) -> bool:
-        return True
+    def _resolve_auto_jit_compile(self) -> None:
+        # Keras stores what this gives, and takes a true value for the wish to use torch.compile.
+        return None
+
+    @property
+    def compiles_steps(self) -> bool:
+        """Whether steps are compiled. A layer's `supports_jit` says what XLA can do, so it does not
+        count here: a step that cannot be captured runs op by op, with a warning that says why."""
+        return self._jit_compile is not False and not self.run_eagerly
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
@@ -60,7 +66,7 @@ class Trainer(TorchTrainer):
     def _make_function(
         self, step: Callable[[Any], Any], name: str, join: Callable[[list[Any]], Any]
     ) -> "StepFunction":
-        if self.jit_compile and not self.run_eagerly:
+        if self.compiles_steps:
             # Keras imports this module while it is being imported; capturing needs all of Keras.
             from keras_triton.compiled_step import CompiledStep
 
