@@ -44,7 +44,7 @@ types: install
 	rm -rf build/types
 	$(PY) setup.py --quiet build --build-base build/base --build-lib build/types
 	cd build/types && $(abspath $(PY)) -m mypy --config-file ../../pyproject.toml \
-		-p keras_triton -m triton_keras_loader
+		-p keras_triton -p triton_keras_loader
 
 check: lint types test
 

@@ -114,10 +114,13 @@ def test_every_file_is_packaged(tmp_path):
     )  # fmt: skip
     built = {str(path.relative_to(tmp_path / "lib")) for path in (tmp_path / "lib").rglob("*.py")}
     loader = ROOT / "backend_plugin" / "loader"
-    expected = {"triton_keras_loader.py"}
+    expected = set()
     for path in SOURCES:
         folder, *rest = path.relative_to(ROOT).parts
-        if path.parent != loader:
-            inside = [] if folder == "backend_plugin" else [folder]
-            expected.add("/".join(["keras_triton", *inside, *rest]))
+        inside = [] if folder == "backend_plugin" else [folder]
+        expected.add(
+            str(path.relative_to(loader))
+            if path.is_relative_to(loader)
+            else "/".join(["keras_triton", *inside, *rest])
+        )
     assert built == expected

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
 
 import triton_keras_loader as loader
+from triton_keras_loader import environment
+from triton_keras_loader.names import BackendName, PluginName
 
 TRAIN = """
 import numpy, keras
@@ -67,7 +70,7 @@ if __name__ == "__main__":
 def test_keras_json(tmp_path):
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "keras.json").write_text(json.dumps({"backend": "triton"}))
-    script = TRAIN + "print(keras.config.backend(), keras.src.backend.nn.__name__)"
+    script = TRAIN + "print(keras.config.backend(), keras.src.backend.ops.nn.__name__)"
     assert run(script, tmp_path) == "triton keras_triton.src.ops.nn"
 
 
@@ -77,14 +80,15 @@ import os, warnings
 warnings.simplefilter("ignore")
 os.environ["KERAS_BACKEND"] = "triton"
 {TRAIN}
-seen = [keras.Model.__mro__[1].__name__]
+seen = [keras.Model.__mro__[1].__module__]
 for name in ("torch", "triton"):
     keras.config.set_backend(name)
 {TRAIN.replace(chr(10), chr(10) + "    ")}
-    seen.append(keras.Model.__mro__[1].__name__ + ":" + keras.config.backend())
+    seen.append(keras.Model.__mro__[1].__module__ + ":" + keras.config.backend())
 print(*seen)
 """
-    assert run(script, tmp_path) == "Trainer TorchTrainer:torch Trainer:triton"
+    ours, torchs = "keras_triton.src.trainer", "keras.src.backend.torch.trainer"
+    assert run(script, tmp_path) == f"{ours} {torchs}:torch {ours}:triton"
 
 
 def test_importing_the_package_replaces_the_pth_file(tmp_path):
@@ -96,9 +100,9 @@ def test_other_backends_are_left_alone(tmp_path):
     script = """
 import sys, keras
 ours = [name for name in sys.modules if name.startswith("keras_triton")]
-print(keras.Model.__mro__[1].__name__, type(keras.config.backend()).__name__, ours)
+print(keras.Model.__mro__[1].__module__, type(keras.config.backend()).__name__, ours)
 """
-    assert run(script, tmp_path, KERAS_BACKEND="torch") == "TorchTrainer str []"
+    assert run(script, tmp_path, KERAS_BACKEND="torch") == "keras.src.backend.torch.trainer str []"
 
 
 def test_startup_imports_nothing(tmp_path):
@@ -117,29 +121,33 @@ def test_missing_mlir_is_named_when_keras_is_imported(tmp_path):
 
 
 def test_unsupported_keras_is_named(monkeypatch):
-    monkeypatch.setattr(loader, "SUPPORTED_KERAS", ("4.0", "4.1"))
-    with pytest.raises(ImportError, match=r"supports Keras 4\.0 but Keras 3\.15.* is installed"):
-        loader.check_environment()
+    monkeypatch.setattr(environment, "SUPPORTED_KERAS", ("4.0", "4.2"))
+    sentence = r"supports Keras 4\.0 and newer, below 4\.2, but Keras 3\.1.* is installed"
+    with pytest.raises(ImportError, match=sentence):
+        environment.check_environment()
 
 
 @pytest.mark.parametrize(
     ("found", "sentence"), [("3.5.1", "which is version 3.5.1"), (None, "which is not installed")]
 )
 def test_unfit_triton_is_named(monkeypatch, found, sentence):
-    installed = loader.installed_version
+    installed = environment.installed_version
     monkeypatch.setattr(
-        loader, "installed_version", lambda name: found if name == "triton" else installed(name)
+        environment,
+        "installed_version",
+        lambda name: found if name == "triton" else installed(name),
     )
     with pytest.raises(ImportError, match=rf"needs triton 3\.6 or newer, {sentence}"):
-        loader.check_environment()
+        environment.check_environment()
 
 
 def test_version_of_a_package_that_is_absent():
-    assert loader.installed_version("no_such_package") is None
+    assert environment.installed_version("no_such_package") is None
 
 
-def test_backend_name_equals_torch_too():
-    name = loader.BackendName("triton")
+@pytest.mark.parametrize("kind", [BackendName, PluginName])
+def test_backend_name_equals_torch_too(kind):
+    name = kind("triton")
     assert name == "triton"
     assert name == "torch"
     assert "torch" == name  # noqa: SIM300
@@ -161,7 +169,53 @@ def test_keras_keeps_its_loaders():
     """Hooked modules keep their loader's class, so byte code is cached and sources are found."""
     import inspect
 
-    import keras.src.backend.torch.trainer as hooked
+    import keras.src.backend.torch.optimizers as hooked
 
-    assert "class TorchTrainer" in inspect.getsource(hooked)
-    assert hooked.TorchTrainer.__module__ == "keras_triton.src.trainer"
+    assert "TorchOptimizer" in inspect.getsource(hooked)
+    assert hooked.TorchOptimizer.__module__ == "keras_triton.src.optimizer"
+
+
+def test_plugin_name_is_no_torch_where_keras_takes_the_parts_of_a_backend():
+    asked = compile('answers = name == "torch", name != "torch", "torch" == name', "", "exec")
+    for module, expected in {"keras.src.layers.layer": False, "keras.src.layers": True}.items():
+        scope = {"__name__": module, "name": PluginName("triton")}
+        exec(asked, scope)
+        assert scope["answers"] == (expected, not expected, expected)
+
+
+plugins = pytest.mark.skipif(
+    not hasattr(keras.src.backend.config, "PLUGGABLE_BACKENDS"),
+    reason="backends are plugins from Keras 3.16 on",
+)
+
+
+@plugins
+def test_keras_takes_its_parts_from_the_plugin(tmp_path):
+    script = """
+import keras
+from keras.src.export import saved_model
+from keras.src.utils.backend_utils import DynamicBackend
+parts = [keras.src.backend.ops.nn, keras.src.backend.random, keras.src.backend.rnn]
+classes = [keras.Variable, keras.Model.__mro__[1], keras.Optimizer.__mro__[1]]
+classes += [saved_model.SavedModelExportArchive, keras.Layer.__mro__[1]]
+dynamic = [DynamicBackend("triton"), DynamicBackend(), DynamicBackend("torch")]
+print(*(part.__name__ for part in parts), *(kind.__module__ for kind in classes),
+      *(d.nn.conv.__module__ for d in dynamic))
+"""
+    ours, torchs = "keras_triton.src", "keras.src.backend.torch"
+    assert run(script, tmp_path, KERAS_BACKEND="triton").split() == [
+        *(f"{ours}.{part}" for part in ("ops.nn", "random", "rnn")),
+        f"{torchs}.ops.core", f"{ours}.trainer", f"{ours}.optimizer",
+        f"{torchs}.export", f"{torchs}.layer",
+        f"{ours}.ops.nn", f"{ours}.ops.nn", f"{torchs}.ops.nn",
+    ]  # fmt: skip
+
+
+@plugins
+def test_keras_lists_the_plugin(tmp_path):
+    script = """
+import keras
+from keras.src.backend.config import PLUGGABLE_BACKENDS
+print("triton" in PLUGGABLE_BACKENDS, keras.config.backend() in PLUGGABLE_BACKENDS)
+"""
+    assert run(script, tmp_path, KERAS_BACKEND="triton") == "True True"

@@ -1,4 +1,7 @@
-"""The backend's names as Keras 3.15 wants them: flat, in ``keras.src.backend``."""
+"""The backend's names as Keras 3.15 wants them: flat, in ``keras.src.backend``.
+
+Among them is ``ops``, where Keras 3.16 has them, so that ours serves both.
+"""
 
 from types import ModuleType
 
@@ -43,4 +46,5 @@ def flat_names() -> dict[str, object]:
         "Variable": Variable,
         "tensorboard": tensorboard,
         "name_scope": src.name_scope,
+        "ops": src.ops,
     }
