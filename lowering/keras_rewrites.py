@@ -160,7 +160,9 @@ def _broadcast_of_broadcast(op: ir.Operation, builder: OpBuilder) -> Value | Non
     return builder.emit("broadcast_in_dim", inner.operands[0], shape=shape, dims=dims)
 
 
-@rewrites("reshape", "broadcast_to", "broadcast_in_dim", "transpose", "slice", "cast", "concat")
+@rewrites(
+    "reshape", "broadcast_to", "broadcast_in_dim", "transpose", "slice", "reverse", "cast", "concat"
+)
 def _moved_splat(op: ir.Operation, builder: OpBuilder) -> Value | None:
     numbers = {splat(value) for value in op.operands}
     number = numbers.pop()

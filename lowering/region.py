@@ -3,8 +3,8 @@
 A region runs over parallel extents P and reduction extents R. Each `linalg.generic` in it is a
 stage: "full" computes an element at every point of P x R, "reduce" folds R away, "row" computes at
 every point of P. Values made inside are read where they are made (a row value anywhere in its row);
-arguments are read through projected permutations of the domain. Everything else is refused with the
-reason.
+each axis of an argument is indexed by an affine function of one dim. Everything else is refused with
+the reason.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mlir import ir
 
 from .errors import RegionError
+from .indexing import Dims, map_dims
 from .mlir import TensorType, layer_of
 
 COMBINERS = {
@@ -39,13 +40,12 @@ class Read:
     Attributes:
         source: "argument" or "stage".
         index: which one.
-        dims: for each axis of the value, the domain's dim that indexes it, or None where the index
-            is 0.
+        dims: the index of each axis of the value.
     """
 
     source: str
     index: int
-    dims: tuple[int | None, ...]
+    dims: Dims
 
 
 @dataclass(frozen=True)
@@ -178,23 +178,6 @@ def iterators(generic: ir.OpView) -> list[str]:
     ]
 
 
-def map_dims(attribute: ir.Attribute) -> tuple[int | None, ...]:
-    """A projected permutation as dims (None for the constant 0).
-
-    Raises:
-        RegionError: the map does anything else.
-    """
-    dims: list[int | None] = []
-    for expression in ir.AffineMapAttr(attribute).value.results:
-        if isinstance(expression, ir.AffineDimExpr):
-            dims.append(expression.position)
-        elif isinstance(expression, ir.AffineConstantExpr) and expression.value == 0:
-            dims.append(None)
-        else:
-            raise RegionError(f"{expression} in {attribute} is neither a dim nor 0")
-    return tuple(dims)
-
-
 class _Reader:
     """Reads the generics of one function (or one instance of it) into a Region."""
 
@@ -234,7 +217,7 @@ class _Reader:
         maps = generic.operation.attributes["indexing_maps"]
         for value, attribute in zip(generic.operation.operands, maps, strict=True):
             for dim, extent in zip(map_dims(attribute), TensorType.of(value).shape, strict=True):
-                if dim is not None:
+                if isinstance(dim, int):
                     extents[dim] = extent
         return tuple(extents)
 
@@ -275,7 +258,7 @@ class _Reader:
             f"{self.parallel} x {self.reduction}"
         )
 
-    def _read(self, value: ir.Value, dims: tuple[int | None, ...]) -> Read:
+    def _read(self, value: ir.Value, dims: Dims) -> Read:
         for index, argument in enumerate(self.arguments):
             if value == argument:
                 return Read("argument", index, dims)

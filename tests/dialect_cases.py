@@ -194,6 +194,7 @@ def shapes() -> dict[str, Case]:
             [x], {"permutation": (2, 0, 1)}, numpy(lambda x: x.transpose(2, 0, 1).copy())
         ),
         "slice": Case([x], bounds, numpy(lambda x: x[:, 1:3, ::3].copy())),
+        "reverse": Case([x], {"axes": (0, 2)}, numpy(lambda x: x[::-1, :, ::-1].copy())),
         "concat": Case(
             [x, normals(2, 5, 4)], {"axis": 1}, numpy(lambda a, b: np.concatenate([a, b], 1))
         ),

@@ -262,7 +262,7 @@ def test_donated_states_end_as_they_should(returned):
         torch.testing.assert_close(produced, wanted, rtol=0, atol=0)
 
 
-def test_slices_of_one_piece_are_views_and_others_are_kernels():
+def test_slices_of_one_piece_are_views_and_others_are_read_where_they_lie():
     module = main_text(
         "%x: tensor<4x6xf32>",
         """-> (tensor<2x6xf32>, tensor<4x3xf32>) {
@@ -273,10 +273,58 @@ def test_slices_of_one_piece_are_views_and_others_are_kernels():
             : (tensor<4x6xf32>) -> tensor<4x3xf32>
         return %1, %2 : tensor<2x6xf32>, tensor<4x3xf32> }""",
     )
-    assert sorted(kernels(module).values()) == ["loop", "slice"]
-    regions = lower(module, "regions")
+    assert sorted(kernels(module).values()) == ["loop", "loop"]
     x = torch.randn(4, 6)
-    assert torch.equal(interpret.run(regions, [x])[0], x[1:3].relu())
+    for stage in stages(module):
+        cut, strided = interpret.run(stage, [x])
+        assert torch.equal(cut, x[1:3].relu())
+        assert torch.equal(strided, x[:, ::2])
+
+
+def test_a_window_and_what_it_is_cut_of_are_one_kernel_if_the_rest_is_cheap():
+    """The four gates of an LSTM: one product, and one kernel that reads it at four places."""
+    cuts = "\n".join(
+        f"""%g{i} = "keras.slice"(%z) {{starts = array<i64: 0, {3 * i}>, limits = array<i64: 4, {3 * i + 3}>,
+            strides = array<i64: 1, 1>}} : (tensor<4x12xf32>) -> tensor<4x3xf32>
+            %t{i} = "keras.tanh"(%g{i}) : (tensor<4x3xf32>) -> tensor<4x3xf32>"""
+        for i in range(4)
+    )
+    kind = "(tensor<4x3xf32>, tensor<4x3xf32>) -> tensor<4x3xf32>"
+    module = main_text(
+        "%x: tensor<4x6xf32>, %w: tensor<6x12xf32>, %b: tensor<12xf32>",
+        f"""-> (tensor<4x3xf32>) {{
+        %m = "keras.matmul"(%x, %w) {{transpose_a = false, transpose_b = false}}
+            : (tensor<4x6xf32>, tensor<6x12xf32>) -> tensor<4x12xf32>
+        %z = "keras.add"(%m, %b) : (tensor<4x12xf32>, tensor<12xf32>) -> tensor<4x12xf32>
+        {cuts}
+        %0 = "keras.mul"(%t0, %t1) : {kind}
+        %1 = "keras.mul"(%t2, %t3) : {kind}
+        %2 = "keras.add"(%0, %1) : {kind}
+        return %2 : tensor<4x3xf32> }}""",
+    )
+    inputs = [torch.randn(4, 6), torch.randn(6, 12), torch.randn(12)]
+    for decompose in (False, True):
+        assert sorted(kernels(module, decompose=decompose).values()) == ["loop", "matmul"]
+        a, b, c, d = torch.addmm(inputs[2], inputs[0], inputs[1]).tanh().split(3, 1)
+        for stage in stages(module, decompose=decompose):
+            (result,) = interpret.run(stage, inputs)
+            torch.testing.assert_close(result, a * b + c * d, **ROUNDED)
+
+
+def test_reversed_axes_and_windows_of_them_fuse_into_a_reduction():
+    module = main_text(
+        "%x: tensor<4x6xf32>",
+        """-> (tensor<4xf32>) {
+        %0 = "keras.reverse"(%x) {axes = array<i64: 1>} : (tensor<4x6xf32>) -> tensor<4x6xf32>
+        %1 = "keras.slice"(%0) {starts = array<i64: 0, 1>, limits = array<i64: 4, 4>, strides = array<i64: 1, 2>}
+            : (tensor<4x6xf32>) -> tensor<4x2xf32>
+        %2 = "keras.sum"(%1) {axes = array<i64: 1>} : (tensor<4x2xf32>) -> tensor<4xf32>
+        return %2 : tensor<4xf32> }""",
+    )
+    assert list(kernels(module).values()) == ["loop"]
+    x = torch.randn(4, 6)
+    for stage in stages(module):
+        torch.testing.assert_close(interpret.run(stage, [x])[0], x.flip(1)[:, 1:4:2].sum(1))
 
 
 def test_grouping_leaves_dependent_kernels_apart():

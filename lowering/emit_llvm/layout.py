@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..indexing import axes_of, start_of
 from ..mlir import TensorType
 from ..region import Read, Region
 
@@ -18,12 +19,14 @@ class Access:
         index: which of those.
         dtype: its element type.
         strides: elements to move for one step along each loop dim; 0 where the value does not vary.
+        start: elements from the pointer to where all loops are at 0.
     """
 
     base: str
     index: int
     dtype: str
     strides: tuple[int, ...]
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,7 @@ def layout_of(region: Region) -> Layout:
         ),
         tuple(
             tuple(
-                None
-                if strides is None
-                else Access(
-                    "argument", read.index, region.arguments[read.index].dtype, pick(strides)
-                )
+                None if strides is None else _argument(region, read, pick(strides))
                 for read, strides in zip(stage.reads, row, strict=True)
             )
             for stage, row in zip(region.stages, reads, strict=True)
@@ -132,14 +131,17 @@ def _origins(
     return tuple(origins)
 
 
+def _argument(region: Region, read: Read, strides: tuple[int, ...]) -> Access:
+    kind = region.arguments[read.index]
+    return Access("argument", read.index, kind.dtype, strides, start_of(kind.shape, read.dims))
+
+
 def _read_strides(region: Region, read: Read) -> list[int] | None:
     if read.source != "argument":
         return None
     strides = [0] * len(region.parallel + region.reduction)
-    steps = _row_major(region.arguments[read.index], len(read.dims))
-    for dim, step in zip(read.dims, steps, strict=True):
-        if dim is not None:
-            strides[dim] += step
+    for dim, step, _ in axes_of(region.arguments[read.index].shape, read.dims):
+        strides[dim] += step
     return strides
 
 

@@ -161,6 +161,8 @@ class Scope:
     def _address(self, access: Access) -> str:
         code = self.frame.code
         offset = self.offsets.get(access, code.integer(0))
+        if access.start:
+            offset = code.add(offset, code.integer(access.start))
         pointer = self.frame.pointers[access.base, access.index]
         return code.element(pointer, offset, cpu_body.stored_kind(access.dtype))
 

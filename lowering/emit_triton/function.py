@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..indexing import start_of
 from ..mlir import BITS
 from ..region import Read, Region, Stage
 from .body import NARROW, emit_body, widened
@@ -221,15 +222,25 @@ class FunctionBuilder:
 
     # Memory.
 
-    def load(self, buffer: str, dtype: str, coordinates: Sequence[Coordinate], stem: str) -> Value:
+    def load(
+        self,
+        buffer: str,
+        dtype: str,
+        coordinates: Sequence[Coordinate],
+        stem: str,
+        start: int = 0,
+    ) -> Value:
+        """The element `start` beyond that at the coordinates."""
         axes = frozenset(coordinate.axis for coordinate in coordinates)
         varies = "r" in axes
-        key = (buffer, tuple(coordinates))
+        key = (buffer, tuple(coordinates), start)
 
         def make() -> Value:
             address, mask = self.pointer(buffer), self.mask(axes)
             if coordinates:
                 address += f" + {self.offset(coordinates)}"
+            if start:
+                address += f" + {start}"
             text = f"tl.load({address}{f', mask={mask}' if mask else ''})"
             return Value(self.assign(stem, text, varies), dtype, axes)
 
@@ -256,7 +267,10 @@ class FunctionBuilder:
             return self.value(read.index)
         kind = self.region.arguments[read.index]
         coordinates = self.domain.coordinates(kind.shape, read.dims)
-        return self.load(self.arguments[read.index], kind.dtype, coordinates, f"x{read.index}")
+        start = start_of(kind.shape, read.dims)
+        return self.load(
+            self.arguments[read.index], kind.dtype, coordinates, f"x{read.index}", start
+        )
 
     def value(self, index: int) -> Value:
         """A stage's value, emitted now if it has not been; a reduction must have been."""

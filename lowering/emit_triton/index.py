@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..indexing import Index, terms
+
 
 @dataclass(frozen=True)
 class Coordinate:
@@ -74,18 +76,24 @@ class Domain:
             stride=stride,
         )
 
-    def coordinates(self, shape: Sequence[int], dims: Sequence[int | None]) -> list[Coordinate]:
-        """The coordinates whose sum, each times its stride, is the offset of an element."""
+    def coordinates(self, shape: Sequence[int], dims: Sequence[Index]) -> list[Coordinate]:
+        """The coordinates whose sum, each times its stride, is the offset of an element from the one
+        that the indices give at the domain's start.
+        """
         groups: list[list[int]] = []
         stride = _product(shape)
-        for extent, dim in zip(shape, dims, strict=True):
+        covers = False
+        for extent, item in zip(shape, dims, strict=True):
             stride //= max(extent, 1)
+            dim, step, _ = terms(item)
             if dim is None or extent == 1:
                 continue
-            if groups and self._continues(groups[-1][1], dim):
+            # Only where an axis is covered does the next element of the one before follow its last.
+            if covers and isinstance(item, int) and self._continues(groups[-1][1], dim):
                 groups[-1][1:] = [dim, stride]
             else:
-                groups.append([dim, dim, stride])
+                groups.append([dim, dim, step * stride])
+            covers = isinstance(item, int)
         return [self.coordinate(*group) for group in groups]
 
     def _continues(self, last: int, dim: int) -> bool:

@@ -64,7 +64,14 @@ class InstanceBuilder(FunctionBuilder):
 
         return self.once(("pointer", buffer), False, make)
 
-    def load(self, buffer: str, dtype: str, coordinates: Sequence[Coordinate], stem: str) -> Value:
+    def load(
+        self,
+        buffer: str,
+        dtype: str,
+        coordinates: Sequence[Coordinate],
+        stem: str,
+        start: int = 0,
+    ) -> Value:
         def make() -> Value:
             text = f"tl.load({self.pointer(buffer)})"
             axes: frozenset[str] = frozenset()

@@ -243,16 +243,25 @@ class EpilogueBuilder(FunctionBuilder):
         stem = "d" + "_".join(str(dim) for dim in dims if self.domain.extents[dim] != 1)
         return self.once(coordinate, False, lambda: self.assign(stem, text, False))
 
-    def load(self, buffer: str, dtype: str, coordinates: Sequence[Coordinate], stem: str) -> Value:
+    def load(
+        self,
+        buffer: str,
+        dtype: str,
+        coordinates: Sequence[Coordinate],
+        stem: str,
+        start: int = 0,
+    ) -> Value:
         def make() -> Value:
             address = buffer + "".join(f" + {self.offset([c])}" for c in coordinates)
+            if start:
+                address += f" + {start}"
             mask = self._mask_of(coordinates)
             text = f"tl.load({address}{f', mask={mask}' if mask else ''})"
             return Value(
                 self.assign(stem, text, False), dtype, frozenset("p" if coordinates else "")
             )
 
-        return self.once((buffer, tuple(coordinates)), False, make)
+        return self.once((buffer, tuple(coordinates), start), False, make)
 
     def _mask_of(self, coordinates: Sequence[Coordinate]) -> str:
         """A mask as small as the address: that of the columns, of the rows, or of the tile."""

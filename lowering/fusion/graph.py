@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from mlir import ir
 
 from ..errors import RegionError
-from ..linalg.body import Body, Dims, read_block
+from ..indexing import Dims, map_dims, plain
+from ..linalg.body import Body, read_block
 from ..linalg.write import neutral
 from ..mlir import TensorType, context, layer_of
-from ..region import COMBINERS, iterators, map_dims
+from ..region import COMBINERS, iterators
 
 RESHAPES = ("tensor.collapse_shape", "tensor.expand_shape")
 _SILENT = ("tensor.empty", "linalg.fill", "arith.constant", "func.return")
@@ -218,7 +219,7 @@ class _Reader:
         for value, dims in [*sources, (None, maps[-1])]:
             kind = result if value is None else self.graph.types[value]
             for dim, extent in zip(dims, kind.shape, strict=True):
-                if dim is not None:
+                if isinstance(dim, int):
                     extents[dim] = extent
         body, numbers = read_block(op.regions[0].blocks[0], sources)
         value, combiner = _yielded(op, body, numbers, "reduction" in kinds, where)
@@ -256,7 +257,7 @@ def _copied(graph: Graph, loop: Loop) -> int | None:
     if read.name != "read" or loop.combiner:
         return None
     source, dims = read.attributes
-    identity = tuple(dim for dim in dims if dim is not None) == tuple(range(len(loop.extents)))
+    identity = plain(dims) == tuple(range(len(loop.extents)))
     return source if identity and squeezed(graph.types[source]).shape == loop.extents else None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
+from ..indexing import Dims, plain, rename, terms
 from .graph import Graph, Loop, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
@@ -202,7 +203,9 @@ class Grouping:
                 if producer is None or not maker.mask >> producer & 1:
                     continue
                 made = self._made_at(producer, maker.places)
-                read = tuple(reader.places[number][dim] for dim in dims if dim is not None)
+                read = _read_at(reader.places[number], dims)
+                if read is None:
+                    raise Refusal("only a part of it is read")
                 if len(read) != len(made):
                     raise Refusal("read at one place for all")
                 yield read, made
@@ -220,7 +223,9 @@ class Grouping:
                 producer = self.graph.producer[source]
                 if producer is None or not maker.mask >> producer & 1:
                     continue
-                read = tuple(places[number][dim] for dim in dims if dim is not None)
+                read = _read_at(places[number], dims)
+                if read is None:
+                    raise Refusal("only a part of it is read")
                 if read != self._made_at(producer, places):
                     raise Refusal("read in another order than it is made")
                 if len(places[number]) < len(read):
@@ -261,9 +266,14 @@ class Grouping:
                 if producer is None or not a.mask >> producer & 1:
                     continue
                 made = tuple(axes) if producer == a.template else self._made_at(producer, places)
-                if tuple(places[number][dim] for dim in dims if dim is not None) != made:
+                if _read_at(places[number], dims) != made:
                     raise Refusal("read in another order than it is made")
         return shape, (), places
+
+
+def _read_at(places: tuple[int, ...], dims: Dims) -> tuple[int, ...] | None:
+    """The group's dims that a loop at `places` reads a value at; None if it reads a part of it."""
+    return plain(rename(dims, places))
 
 
 def _shown(extents: tuple[int, ...]) -> str:
@@ -362,7 +372,9 @@ def _sharing_keys(grouping: Grouping, group: Group) -> list[tuple]:
         loop = grouping.graph.nodes[number].loop
         assert loop is not None
         for source, dims in loop.reads():
-            read = tuple(group.places[number][dim] for dim in dims if dim is not None)
+            # Windows of one tensor count as the same: a kernel that makes one can make the other.
+            varying = (dim for dim, _, _ in map(terms, dims) if dim is not None)
+            read = tuple(group.places[number][dim] for dim in varying)
             if len(read) == len(group.domain):
                 keys[(source, read)] = None
     return list(keys)

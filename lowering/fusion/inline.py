@@ -8,7 +8,11 @@ region can do with a stored value.
 
 from __future__ import annotations
 
-from ..linalg.body import Body, Dims
+from mlir import ir
+
+from ..indexing import Dims, plain, window
+from ..linalg.body import Body
+from ..mlir import TensorType
 from .graph import Graph, Loop, Node, squeezed_dims
 
 CHEAP_OPS = 8
@@ -67,7 +71,7 @@ def _expand(graph: Graph, node: Node, updates: frozenset[int], once: frozenset[i
     is_update = node.outputs[0] in updates
 
     def read(source: int, dims: Dims, dtype: str) -> int:
-        source, dims = through_unit_views(graph, source, dims)
+        source, dims = through_views(graph, source, dims)
         producer = graph.loop_of(source)
         if producer and (
             _recomputes(graph, producer, loop, dims, is_update)
@@ -84,11 +88,12 @@ def _expand(graph: Graph, node: Node, updates: frozenset[int], once: frozenset[i
 
 def _permutes(producer: Loop, consumer: Loop, dims: Dims) -> bool:
     """Whether the consumer moves every element once: then its producer is computed as it moves."""
-    kept = [dim for dim in dims if dim is not None]
+    kept = plain(dims)
     return (
-        not producer.combiner
+        kept is not None
+        and not producer.combiner
         and not consumer.combiner
-        and kept != sorted(kept)
+        and kept != tuple(sorted(kept))
         and sorted(kept) == list(range(len(consumer.extents)))
     )
 
@@ -107,8 +112,7 @@ def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_upd
         return not scalar or (price is not None and price <= CHEAP_OPS)
     if price == 0:
         return True
-    kept = tuple(dim for dim in dims if dim is not None)
-    if kept == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
+    if plain(dims) == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
         return False
     of_arguments = all(graph.loop_of(source) is None for source in wide)
     return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
@@ -122,7 +126,8 @@ def _reads_no_more(graph: Graph, producer: Loop, dims: Dims) -> bool:
     tensor that the mean is taken of, which is in memory anyway.
     """
     full = [source for source, inner in producer.reads() if _covers(inner, producer)]
-    if None in dims or len(set(dims)) != len(producer.extents) or len(full) != 1:
+    kept = plain(dims)
+    if kept is None or len(set(kept)) != len(producer.extents) or len(full) != 1:
         return False
     return graph.loop_of(full[0]) is None or any(
         node.loop.combiner and dims in _read_at(node.loop, full[0])
@@ -139,15 +144,39 @@ def _covers(dims: Dims, loop: Loop) -> bool:
     return sum(dim is not None for dim in dims) == len(loop.extents)
 
 
-def through_unit_views(graph: Graph, source: int, dims: Dims) -> tuple[int, Dims]:
-    """The same element read from before reshapes that only add or drop axes of extent 1."""
+def through_views(graph: Graph, source: int, dims: Dims) -> tuple[int, Dims]:
+    """The same element read from before reshapes that only add or drop axes of extent 1, and from
+    what a slice is cut of, if a loop makes that.
+    """
     while True:
         producer = graph.producer[source]
-        if producer is None or graph.nodes[producer].kind != "reshape":
+        node = None if producer is None else graph.nodes[producer]
+        if node is None or node.kind not in ("reshape", "view"):
             return source, dims
-        (before,) = graph.nodes[producer].inputs
-        kind, inner = graph.types[source], graph.types[before]
-        if [n for n in kind.shape if n != 1] != [n for n in inner.shape if n != 1]:
+        (before,) = node.inputs
+        moved = _unreshaped(graph, source, before, dims)
+        if node.kind == "view":
+            moved = _uncut(node, dims) if graph.loop_of(before) else None
+        if moved is None:
             return source, dims
-        kept = iter(dim for dim, extent in zip(dims, kind.shape, strict=True) if extent != 1)
-        source, dims = before, tuple(None if extent == 1 else next(kept) for extent in inner.shape)
+        source, dims = before, moved
+
+
+def _unreshaped(graph: Graph, source: int, before: int, dims: Dims) -> Dims | None:
+    kind, inner = graph.types[source], graph.types[before]
+    if [n for n in kind.shape if n != 1] != [n for n in inner.shape if n != 1]:
+        return None
+    kept = iter(dim for dim, extent in zip(dims, kind.shape, strict=True) if extent != 1)
+    return tuple(None if extent == 1 else next(kept) for extent in inner.shape)
+
+
+def _uncut(node: Node, dims: Dims) -> Dims:
+    """Indices into a slice as indices into what it is cut of; a view takes every element."""
+    assert node.op is not None
+    starts, sizes = (
+        ir.DenseI64ArrayAttr(node.op.attributes[name])
+        for name in ("static_offsets", "static_sizes")
+    )
+    shape = TensorType.of(node.op.operands[0]).shape
+    cuts = zip(dims, starts, sizes, shape, strict=True)
+    return tuple(item if size == n else window(item, 1, at) for item, at, size, n in cuts)

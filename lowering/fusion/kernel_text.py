@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..linalg.body import Body, Dims
+from ..indexing import Dims
+from ..linalg.body import Body
 from ..linalg.write import Named, Writer, attribute_text, string_list
 from ..mlir import TensorType
 from .graph import Graph, Node

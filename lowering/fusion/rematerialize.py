@@ -7,7 +7,8 @@ make it.
 
 from __future__ import annotations
 
-from ..linalg.body import Body, Dims
+from ..indexing import Dims
+from ..linalg.body import Body
 from .graph import Graph, Loop, squeezed_dims
 from .grouping import Group, Grouping
 from .inline import cost

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..linalg.body import Body, Dims
+from ..indexing import Dims, is_plain, plain
+from ..linalg.body import Body
 from ..linalg.write import refinement
 from .graph import Graph, Loop, Node, squeezed, squeezed_dims
 from .grouping import EPILOGUES
@@ -67,11 +68,12 @@ class _Sinker:
         whole = tuple(range(len(loop.extents)))
         if any(op.name == "linalg.index" for op in loop.body.ops):
             return None
+        if not all(is_plain(dims) for _, dims in loop.reads()):
+            return None
         for source, dims in loop.reads():
             origin = self._origin(source)
             shape = squeezed(self.graph.types[origin]).shape
-            plain = tuple(dim for dim in dims if dim is not None)
-            if plain != whole or shape == loop.extents or not self._is_worth(origin):
+            if plain(dims) != whole or shape == loop.extents or not self._is_worth(origin):
                 continue
             _, old, new = refinement(loop.extents, shape)
             change = _Change(shape, old, new)
@@ -98,14 +100,14 @@ class _Sinker:
         """Whether a read uses each changed group as a whole, its dims side by side, or not at
         all.
         """
-        plain = [dim for dim in dims if dim is not None]
+        own = [dim for dim in dims if isinstance(dim, int)]
         for old, new in zip(change.old, change.new, strict=True):
-            if len(old) == len(new) == 1 or not set(old) & set(plain):
+            if len(old) == len(new) == 1 or not set(old) & set(own):
                 continue
-            if old[0] not in plain or plain.count(old[0]) != 1:
+            if old[0] not in own or own.count(old[0]) != 1:
                 return False
-            start = plain.index(old[0])
-            if plain[start : start + len(old)] != old:
+            start = own.index(old[0])
+            if own[start : start + len(old)] != old:
                 return False
         return True
 
@@ -132,12 +134,12 @@ class _Sinker:
 
     def _moved(self, source: int, dims: Dims, change: _Change, node: Node) -> tuple[int, Dims]:
         """The read in the new domain: of the source with the changed axes reshaped."""
-        plain = [dim for dim in dims if dim is not None]
-        extents = dict(zip(plain, squeezed(self.graph.types[source]).shape, strict=True))
+        own = [dim for dim in dims if isinstance(dim, int)]
+        extents = dict(zip(own, squeezed(self.graph.types[source]).shape, strict=True))
         shape: list[int] = []
         moved: list[int] = []
         group_of = {dim: i for i, group in enumerate(change.old) for dim in group}
-        for dim in plain:
+        for dim in own:
             old, new = change.old[group_of[dim]], change.new[group_of[dim]]
             if len(old) == len(new) == 1:
                 shape.append(extents[dim])

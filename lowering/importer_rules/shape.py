@@ -186,19 +186,8 @@ def _slice_scatter(
 
 @rule("aten.flip.default")
 def _flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
-    """Rows by a descending index, an axis at a time."""
-    for dim in dims:
-        kind = TensorType.of(x)
-        axis = dim % kind.rank
-        extent = kind.shape[axis]
-        order = [axis, *(i for i in range(kind.rank) if i != axis)]
-        front = b.transpose(x, order)
-        table = b.reshape(front, (extent, kind.size // extent))
-        place = b.emit("iota", shape=(extent,), axis=0, dtype="i64")
-        rows = b.emit("gather", table, b.emit("sub", b.scalar(extent - 1, "i64"), place))
-        back = b.reshape(rows, TensorType.of(front).shape)
-        x = b.transpose(back, [order.index(i) for i in range(kind.rank)])
-    return x
+    rank = TensorType.of(x).rank
+    return b.emit("reverse", x, axes=sorted(dim % rank for dim in dims)) if dims else x
 
 
 @rule(

@@ -12,10 +12,11 @@ from typing import Any
 
 from mlir import ir
 
+from ..indexing import Dims, Index, rename, terms
 from ..mlir import TORCH_DTYPES
 
-Dims = tuple[int | None, ...]
 EXTENSION, TRUNCATION = "arith.extf", "arith.truncf"
+OVERFLOW = "overflowFlags = #arith.overflow<none>"
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,27 @@ class Body:
         return self.ops[self._maker[value]]
 
     def read(self, source: Any, dims: Dims, dtype: str) -> int:
-        """The element of `source` at the domain's `dims` (None: index 0)."""
+        """The element of `source` at these indices."""
         return self.add("read", (), (dtype,), (source, dims))
 
     def constant(self, value: float | int | bool, dtype: str) -> int:
         """`value` rounded to `dtype`."""
         return self.add("arith.constant", (), (dtype,), f"value = {literal(value, dtype)}")
 
-    def index(self, dim: int | None) -> int:
-        """The domain's index along `dim`, of type index (None: 0)."""
+    def index(self, item: Index) -> int:
+        """An index of the domain as a value of type index."""
+        dim, step, offset = terms(item)
         if dim is None:
-            return self.add("arith.constant", (), ("index",), "value = 0 : index")
-        return self.add("linalg.index", (), ("index",), f"dim = {dim} : i64")
+            return self._whole(offset)
+        value = self.add("linalg.index", (), ("index",), f"dim = {dim} : i64")
+        if step != 1:
+            value = self.add("arith.muli", (value, self._whole(step)), ("index",), OVERFLOW)
+        if offset:
+            value = self.add("arith.addi", (value, self._whole(offset)), ("index",), OVERFLOW)
+        return value
+
+    def _whole(self, value: int) -> int:
+        return self.add("arith.constant", (), ("index",), f"value = {value} : index")
 
     def live(self, values: Iterable[int]) -> list[int]:
         """Positions in `ops` of what `values` need, in order."""
@@ -122,7 +132,7 @@ class Body:
         dims: Dims,
         read: Callable[[Any, Dims, str], int] | None = None,
     ) -> int:
-        """`other`'s value computed here, its dim i being this domain's `dims[i]`.
+        """`other`'s value computed here, its dim i being this domain's index `dims[i]`.
 
         `read` makes the reads, with their dims already renamed; it defaults to reads of the same
         sources.
@@ -165,11 +175,6 @@ class Body:
                 f'{bound} = "{op.name}"({arguments}){properties} : ({kinds}) -> ({results})'
             )
         return lines, [shown[value] for value in values]
-
-
-def rename(inner: Dims, dims: Dims) -> Dims:
-    """`inner` with each dim i spelled as `dims[i]`."""
-    return tuple(None if dim is None else dims[dim] for dim in inner)
 
 
 def read_block(

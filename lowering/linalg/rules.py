@@ -9,9 +9,10 @@ from mlir import ir
 
 from ..dialect import attributes_of
 from ..errors import DialectError
+from ..indexing import Dims, window
 from ..mlir import TensorType
 from . import scalar
-from .body import Body, Dims
+from .body import Body
 from .write import Named, Writer, attribute_text, reshape
 
 Rule = Callable[["Lowering", ir.Operation], None]
@@ -219,24 +220,32 @@ def _reshape(lowering: Lowering, op: ir.Operation) -> None:
 
 @lowers("slice")
 def _slice(lowering: Lowering, op: ir.Operation) -> None:
-    """A range that is one piece of memory is a view; any other stays an op."""
-    name, kind = lowering.named(op.operands[0])
-    made = TensorType.of(op.results[0])
-    attributes = attributes_of(op)
-    cut = [i for i, extent in enumerate(kind.shape) if made.shape[i] != extent]
-    outer = kind.shape[: cut[-1]] if cut else ()
-    if any(made.shape[i] != 1 for i in range(len(outer))) or any(
-        s != 1 for s in attributes["strides"]
-    ):
-        lowering.keep(op)
+    """A range that is one piece of memory is a view; any other is read where it lies."""
+    made, attributes = TensorType.of(op.results[0]), attributes_of(op)
+    starts, strides = attributes["starts"], attributes["strides"]
+    kind = TensorType.of(op.operands[0])
+    narrowed = [i for i, extent in enumerate(kind.shape) if made.shape[i] != extent]
+    outer = made.shape[: narrowed[-1]] if narrowed else ()
+    if set(outer) - {1} or set(strides) - {1} or op.operands[0] in lowering.splats:
+        whole = [n == m for n, m in zip(kind.shape, made.shape, strict=True)]
+        ranges = zip(range(kind.rank), strides, starts, whole, strict=True)
+        dims = tuple(i if all_of_it else window(i, *cut) for i, *cut, all_of_it in ranges)
+        _moved(lowering, op, dims)
         return
+    name, _ = lowering.named(op.operands[0])
     view = lowering.writer.fresh()
-    starts = list(attributes["starts"])
     lowering.writer.line(
-        f"{view} = tensor.extract_slice {name}{starts} {list(made.shape)} {[1] * kind.rank} "
+        f"{view} = tensor.extract_slice {name}{list(starts)} {list(made.shape)} {[1] * kind.rank} "
         f": {kind} to {made} {op.location}"
     )
     lowering.bind(op.results[0], view)
+
+
+@lowers("reverse")
+def _reverse(lowering: Lowering, op: ir.Operation) -> None:
+    shape, axes = TensorType.of(op.results[0]).shape, attributes_of(op)["axes"]
+    dims = [window(i, -1, n - 1) if i in axes else i for i, n in enumerate(shape)]
+    _moved(lowering, op, tuple(dims))
 
 
 _FOLDS = {

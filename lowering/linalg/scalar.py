@@ -12,11 +12,10 @@ from collections.abc import Callable
 
 from ..errors import DialectError
 from ..mlir import BITS, FLOATS
-from .body import Body
+from .body import OVERFLOW, Body
 
 Rule = Callable[..., int]
 FAST = "fastmath = #arith.fastmath<reassoc,nsz,contract>"
-OVERFLOW = "overflowFlags = #arith.overflow<none>"
 RULES: dict[str, Rule] = {}
 
 _FLOAT_PREDICATES = {"eq": 1, "gt": 2, "ge": 3, "lt": 4, "le": 5, "ne": 13, "unordered": 14}

@@ -7,9 +7,10 @@ from typing import Any
 
 from mlir import ir
 
+from ..indexing import map_text
 from ..mlir import BITS, TensorType
-from .body import Body, Dims, literal
-from .scalar import FAST, OVERFLOW
+from .body import OVERFLOW, Body, literal
+from .scalar import FAST
 
 Named = tuple[str, TensorType]
 
@@ -82,9 +83,12 @@ class Writer:
         reads = body.reads(value)
         sources = [named(source) for source, _ in reads]
         kinds = ["parallel"] * result.rank + ["reduction"] * (len(extents) - result.rank)
-        maps = [_map(len(extents), dims) for _, dims in reads] + [
-            _map(len(extents), tuple(range(result.rank)))
+        shapes = [kind.shape for _, kind in sources]
+        maps = [
+            map_text(len(extents), dims, shape)
+            for (_, dims), shape in zip(reads, shapes, strict=True)
         ]
+        maps.append(map_text(len(extents), tuple(range(result.rank)), result.shape))
         start = (
             self.filled(result, neutral(combiner, result.dtype)) if combiner else self.empty(result)
         )
@@ -110,11 +114,6 @@ class Writer:
         self.line(f"linalg.yield {yielded} : {result.dtype}")
         self.line(f"}} -> {result} {location}")
         return name
-
-
-def _map(rank: int, dims: Dims) -> str:
-    domain = ", ".join(f"d{i}" for i in range(rank))
-    return f"affine_map<({domain}) -> ({', '.join('0' if d is None else f'd{d}' for d in dims)})>"
 
 
 def _fold(combiner: str, value: str, dtype: str) -> str:

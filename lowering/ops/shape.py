@@ -127,6 +127,17 @@ def _slice(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     return [xs[0][tuple(slice(*bound) for bound in bounds)]]
 
 
+def _infer_reverse(types: Types, attributes: Attributes) -> list[TensorType]:
+    require_axes(attributes["axes"], types[0].rank)
+    return [types[0]]
+
+
+@define("reverse", "x", _infer_reverse, attributes="axes")
+def _reverse(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """x with each of `axes` running backwards."""
+    return [xs[0].flip(attributes["axes"])]
+
+
 def _infer_concat(types: Types, attributes: Attributes) -> list[TensorType]:
     same_dtype(types)
     a, b = types

@@ -13,6 +13,7 @@ from mlir import ir
 
 from ..errors import RegionError
 from ..fusion.order import ordered
+from ..indexing import is_plain
 from ..linalg.body import read_block
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, string_list
 from ..loops import code
@@ -118,7 +119,11 @@ def _kinds(region: Region) -> tuple[str, ...] | None:
     kinds = ["any"] * len(region.arguments)
     for stage in region.stages:
         for read in stage.reads:
-            if read.source != "argument" or single:
+            if read.source != "argument":
+                continue
+            if not is_plain(read.dims):
+                return None
+            if single:
                 continue
             dims = tuple(dim for dim in read.dims if dim is not None)
             kind = {tuple(range(rank)): "element", (): "scalar"}.get(dims)
