@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from keras.src import backend, tree
+from keras.src import tree
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.backend.torch.ops.core import convert_to_tensor, is_tensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .module_state import State
-from .provenance import patched
+from .provenance import patched_op
 from .state import CaptureScope
 
 Written = dict[int, tuple[FunctionalTensor, torch.Tensor]]
@@ -23,8 +24,8 @@ Written = dict[int, tuple[FunctionalTensor, torch.Tensor]]
 def traced_branches() -> Iterator[None]:
     """Conditionals on tensors select between their branches."""
     with (
-        patched(backend.core, "cond", functools.partial(_when_traced, traced_cond)),
-        patched(backend.core, "switch", functools.partial(_when_traced, traced_switch)),
+        patched_op("cond", functools.partial(_when_traced, traced_cond)),
+        patched_op("switch", functools.partial(_when_traced, traced_switch)),
     ):
         yield
 
@@ -95,7 +96,7 @@ def traced_cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     Gradients of the branch not taken are multiplied by zero, so an infinite one becomes NaN: write
     such branches with a safe argument, as for `ops.where`.
     """
-    pred = backend.convert_to_tensor(pred).to(torch.bool)
+    pred = convert_to_tensor(pred).to(torch.bool)
     outer = get_stateless_scope()
     assert isinstance(outer, CaptureScope), "no step is being captured"
     true_result, when_true, true_written = _trace(outer, true_fn)
@@ -118,7 +119,7 @@ def _trace(outer: CaptureScope, branch: Callable) -> tuple[Any, BranchScope, Wri
     with BranchScope(outer) as scope, WrittenInBranch() as tensors:
         result = branch()
     # Copies: what the result shares memory with may be one of the tensors that are put back.
-    result = tree.map_structure(lambda x: x.clone() if backend.is_tensor(x) else x, result)
+    result = tree.map_structure(lambda x: x.clone() if is_tensor(x) else x, result)
     return result, scope, tensors.undo(scope.state_mapping.values())
 
 
@@ -127,7 +128,7 @@ def traced_switch(index: Any, branches: Sequence[Callable], *operands: Any) -> A
     first, *rest = branches
     if not rest:
         return first(*operands)
-    index = backend.convert_to_tensor(index)
+    index = convert_to_tensor(index)
     return traced_cond(
         index <= 0,
         lambda: first(*operands),
@@ -138,7 +139,7 @@ def traced_switch(index: Any, branches: Sequence[Callable], *operands: Any) -> A
 def _select(pred: torch.Tensor, a: Any, b: Any) -> Any:
     if a is None and b is None:
         return None
-    return torch.where(pred, backend.convert_to_tensor(a), backend.convert_to_tensor(b))
+    return torch.where(pred, convert_to_tensor(a), convert_to_tensor(b))
 
 
 def _when_traced(traced: Callable, original: Callable) -> Callable:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
-from keras.src import backend
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.backend.common.variables import get_autocast_scope
+from keras.src.backend.torch.ops.core import get_device
 from keras.src.layers.layer import Layer
 
 from .bound_program import BoundProgram, Compile, Program
@@ -113,7 +113,7 @@ class CompiledFunction:
         if not self.free:
             return ()
         autocast = get_autocast_scope()
-        device = str(backend.core.get_device()).partition(":")[0]
+        device = str(get_device()).partition(":")[0]
         return (
             torch.is_grad_enabled(),
             autocast and autocast.dtype,

@@ -19,7 +19,9 @@ from keras.src.losses.loss import Loss
 from keras.src.metrics.metric import Metric
 from keras.src.ops.operation import Operation
 from keras.src.optimizers.base_optimizer import BaseOptimizer
-from keras.src.trainers.trainer import Trainer
+from keras.src.trainers.trainer import BaseTrainer
+
+from .src import ops
 
 LAYER = "keras_layer"
 GRADIENT = "/grad"
@@ -176,7 +178,7 @@ def track_layers(root: str) -> Iterator[LayerTrack]:
         _tracks.append(track)
         patches.callback(_tracks.pop)
         patches.enter_context(patched(Operation, "__call__", operation))
-        patches.enter_context(patched(Trainer, "compute_loss", labelled(lambda _: "loss")))
+        patches.enter_context(patched(BaseTrainer, "compute_loss", labelled(lambda _: "loss")))
         patches.enter_context(patched(Loss, "__call__", labelled(lambda _: "loss")))
         patches.enter_context(patched(BaseOptimizer, "apply", labelled(lambda _: "optimizer")))
         for metric in _subclasses(Metric):
@@ -201,6 +203,13 @@ def patched(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> Iter
             delattr(owner, name)
         else:
             setattr(owner, name, original)
+
+
+@contextlib.contextmanager
+def patched_op(name: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """The op `keras.ops.<name>`, wrapped inside, where Keras's layers and its optimizers find it."""
+    with patched(ops, name, wrap), patched(ops.core, name, wrap):
+        yield
 
 
 def _subclasses(cls: type) -> Iterator[type]:

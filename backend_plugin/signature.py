@@ -11,6 +11,7 @@ import optree
 import torch
 from keras.src import backend
 from keras.src.backend import KerasTensor, Variable
+from keras.src.backend.torch.ops.core import convert_to_tensor, get_device
 
 # Leaves that are no tensors and mean the same whenever they are equal; bools, ints and strings of
 # equal value differ by type, floats by their digits (0.0 equals -0.0, NaN equals nothing).
@@ -18,7 +19,7 @@ PLAIN = (bool, int, float, complex, str, bytes)
 ARRAYS = (np.ndarray, np.generic)
 
 
-class NotExpressible(Exception):
+class NotExpressible(ValueError):
     """An argument that no program can depend on; the message says which and why."""
 
 
@@ -78,7 +79,7 @@ def sign(structure: Any, *, static_objects: bool, differentiable: bool) -> Argum
         Symbolic: a leaf is a `KerasTensor`.
     """
     leaves, spec = flatten(structure)
-    device = str(backend.core.get_device()).partition(":")[0]
+    device = str(get_device()).partition(":")[0]
     key: list[Hashable] = [device, backend.floatx()]
     tensors: list[torch.Tensor] = []
     for position, leaf in enumerate(leaves):
@@ -103,7 +104,7 @@ def sign(structure: Any, *, static_objects: bool, differentiable: bool) -> Argum
 def _tensor(array: np.ndarray | np.generic) -> torch.Tensor:
     if array.dtype.kind not in "biufc":
         raise NotExpressible(f"an array of dtype {array.dtype} is an argument")
-    return backend.convert_to_tensor(array)
+    return convert_to_tensor(array)
 
 
 def _static(leaf: Any, static_objects: bool) -> Hashable:

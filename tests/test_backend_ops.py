@@ -3,9 +3,9 @@
 import keras
 import pytest
 import torch
-from keras.src.backend.torch import core as torch_core
-from keras.src.backend.torch import math as torch_math
-from keras.src.backend.torch import nn as torch_nn
+from keras.src.backend.torch.ops import core as torch_core
+from keras.src.backend.torch.ops import math as torch_math
+from keras.src.backend.torch.ops import nn as torch_nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_triton.src.ops import core, math, nn

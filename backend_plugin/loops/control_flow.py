@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from keras.src import backend, tree
+from keras.src import tree
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.backend.torch.ops.core import convert_to_tensor, get_device
 from keras.src.layers.layer import Layer
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from ..capture_errors import LoopError, first_cause, reason_for
-from ..provenance import current_track, patched
+from ..provenance import current_track, patched, patched_op
 from ..src import recurrence
 from ..state import CaptureScope
 from .cudnn import traced_cudnn
@@ -25,7 +26,6 @@ from .scan import recur
 from .step import Previous
 from .while_loop import repeat
 
-convert_to_tensor = backend.convert_to_tensor
 DROPOUT_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
 SHORTEST = 2  # steps; a shorter loop is its body
 
@@ -35,9 +35,9 @@ def traced_loops() -> Iterator[None]:
     """Loops inside become nodes of the graph under trace."""
     with (
         patched(recurrence, "recur", functools.partial(_in_capture, traced_recur)),
-        patched(backend.core, "scan", functools.partial(_in_capture, traced_scan)),
-        patched(backend.core, "while_loop", functools.partial(_in_capture, traced_while)),
-        patched(backend.core, "fori_loop", functools.partial(_in_capture, traced_fori)),
+        patched_op("scan", functools.partial(_in_capture, traced_scan)),
+        patched_op("while_loop", functools.partial(_in_capture, traced_while)),
+        patched_op("fori_loop", functools.partial(_in_capture, traced_fori)),
         patched(Layer, "add_loss", _deferred_loss),
         _own_dropout_masks(),
         traced_cudnn(),
@@ -51,7 +51,7 @@ def _in_capture(traced: Callable, original: Callable) -> Callable:
     @functools.wraps(original)
     def choose(*args: Any, **kwargs: Any) -> Any:
         scope = get_stateless_scope()
-        if isinstance(scope, CaptureScope) and str(backend.core.get_device()) != "meta":
+        if isinstance(scope, CaptureScope) and str(get_device()) != "meta":
             return traced(scope, original, *args, **kwargs)
         return original(*args, **kwargs)
 
@@ -179,7 +179,7 @@ def traced_fori(
         return [], _tensors(value)
 
     def looped() -> Any:
-        numbers = torch.arange(lower, upper, dtype=torch.int32, device=backend.core.get_device())
+        numbers = torch.arange(lower, upper, dtype=torch.int32, device=get_device())
         states, _ = recur(
             scope,
             step,
@@ -207,7 +207,7 @@ def traced_while(
     structure = tuple(loop_vars) if is_tuple else (loop_vars,)
     states = _tensors(structure)
     if maximum_iterations is not None:
-        states.append(torch.zeros((), dtype=torch.int64, device=backend.core.get_device()))
+        states.append(torch.zeros((), dtype=torch.int64, device=get_device()))
     count = len(tree.flatten(structure))
 
     def goes_on(values: list[torch.Tensor]) -> torch.Tensor:

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from keras.src import backend
+from keras.src.backend.torch.ops.core import convert_to_tensor
 
 from .. import torch_ops
 from ..provenance import patched
 from ..src import rnn
 
-convert_to_tensor = backend.convert_to_tensor
+# Keras 3.15 takes recurrent layers from the backend, 3.16 from its module.
+LAYERS_COME_FROM = backend if hasattr(backend, "bidirectional_lstm") else rnn
 # Last output, outputs, last states: what Keras's functions for whole layers give.
 Layer = tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]
 
@@ -26,8 +28,8 @@ def traced_cudnn() -> Iterator[None]:
     with (
         patched(rnn, "lstm_by_cudnn", lambda original: lstm),
         patched(rnn, "gru_by_cudnn", lambda original: gru),
-        patched(backend, "bidirectional_lstm", _one_by_one),
-        patched(backend, "bidirectional_gru", _one_by_one),
+        patched(LAYERS_COME_FROM, "bidirectional_lstm", _one_by_one),
+        patched(LAYERS_COME_FROM, "bidirectional_gru", _one_by_one),
     ):
         yield
 

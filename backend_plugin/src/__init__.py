@@ -13,14 +13,13 @@ if "keras.src.backend.config" not in sys.modules:
 # First of all, because TensorFlow must find MLIR loaded: see there.
 import keras_triton.lowering  # noqa: F401, I001
 from keras.src.backend.common.name_scope import name_scope
-from keras.src.backend.torch.core import (
+from keras.src.backend.torch import (
     IS_THREAD_SAFE,
     SUPPORTS_COMPLEX_DTYPES,
     SUPPORTS_RAGGED_TENSORS,
     SUPPORTS_SPARSE_TENSORS,
-    compute_output_spec,
-    device_scope,
 )
+from keras.src.backend.torch.ops.core import compute_output_spec, device_scope
 
 from . import ops, plain, random, rnn
 from .variable import Variable

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from keras.src import tree
-from keras.src.backend.torch.core import convert_to_tensor, device_scope, get_device
+from keras.src.backend.torch.ops.core import convert_to_tensor, device_scope, get_device
 from keras.src.backend.torch.trainer import TorchEpochIterator
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter

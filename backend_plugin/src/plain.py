@@ -24,9 +24,9 @@ def give_way(ours: ModuleType) -> None:
 
     Args:
         ours: a module or package named like its counterpart in ``keras.src.backend.torch``, such as
-            ``nn``. A function that the counterpart lacks stays as it is.
+            ``ops.nn``. A function that the counterpart lacks stays as it is.
     """
-    counterpart = ours.__name__.rpartition(".")[2]
+    counterpart = ours.__name__.partition(".src.")[2]
     torchs = importlib.import_module(f"keras.src.backend.torch.{counterpart}")
     for name, function in list(vars(ours).items()):
         original = getattr(torchs, name, function)

@@ -8,7 +8,7 @@ import functools
 
 import torch
 from keras.src import tree
-from keras.src.backend.torch.core import convert_to_tensor
+from keras.src.backend.torch.ops.core import convert_to_tensor
 from keras.src.backend.torch.rnn import (  # noqa: F401
     bidirectional_gru,
     bidirectional_lstm,

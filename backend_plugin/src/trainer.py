@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from keras.src import tree
 from keras.src.backend.torch import trainer as torch_trainer
-
-# Our loader replaces this name after this import, so it is torch's own class here.
-from keras.src.backend.torch.trainer import TorchTrainer
+from keras.src.backend.torch.trainer import Trainer as TorchTrainer
 
 from keras_triton.prefetch import StepBatches
 

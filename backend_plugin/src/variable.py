@@ -1,5 +1,5 @@
 """Variables: torch parameters, or traced tensors that a ``StatelessScope`` puts in their place."""
 
-from keras.src.backend.torch.core import Variable
+from keras.src.backend.torch.ops.core import Variable
 
 __all__ = ["Variable"]

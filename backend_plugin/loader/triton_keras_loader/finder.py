@@ -23,7 +23,7 @@ class Finder:
     """
 
     def __init__(self) -> None:
-        self.actions: "dict[str, Action]" = {}
+        self.actions: dict[str, Action] = {}
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None

@@ -2,9 +2,9 @@
 slicing at tensors."""
 
 import torch
-from keras.src.backend.torch import core as torch_core
-from keras.src.backend.torch.core import *  # noqa: F403
-from keras.src.backend.torch.core import convert_to_tensor, get_device, scan
+from keras.src.backend.torch.ops import core as torch_core
+from keras.src.backend.torch.ops.core import *  # noqa: F403
+from keras.src.backend.torch.ops.core import convert_to_tensor, get_device, scan
 
 from .slicing import slice, slice_update  # noqa: F401
 

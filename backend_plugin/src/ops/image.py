@@ -1,3 +1,3 @@
 """Image ops, as in Keras's torch backend."""
 
-from keras.src.backend.torch.image import *  # noqa: F403
+from keras.src.backend.torch.ops.image import *  # noqa: F403

@@ -1,3 +1,3 @@
 """Linear algebra, as in Keras's torch backend."""
 
-from keras.src.backend.torch.linalg import *  # noqa: F403
+from keras.src.backend.torch.ops.linalg import *  # noqa: F403

@@ -1,12 +1,12 @@
 """Mathematical ops: Keras's for torch, with sums of segments that a step can be captured with."""
 
 import torch
-from keras.src.backend.torch import math as torch_math
-from keras.src.backend.torch.core import convert_to_tensor
-from keras.src.backend.torch.math import *  # noqa: F403
+from keras.src.backend.torch.ops import math as torch_math
+from keras.src.backend.torch.ops.core import convert_to_tensor
+from keras.src.backend.torch.ops.math import *  # noqa: F403
 
 # keras.ops.polar asks for this one by its private name.
-from keras.src.backend.torch.math import _get_complex_tensor_from_tuple  # noqa: F401
+from keras.src.backend.torch.ops.math import _get_complex_tensor_from_tuple  # noqa: F401
 
 
 def segment_sum(data, segment_ids, num_segments=None, sorted=False):

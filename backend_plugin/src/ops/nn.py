@@ -10,10 +10,10 @@ import math
 import torch
 from keras.src import backend
 from keras.src.backend.common.backend_utils import check_conv_input_channels
-from keras.src.backend.torch import nn as torch_nn
-from keras.src.backend.torch.core import cast, convert_to_tensor
-from keras.src.backend.torch.nn import *  # noqa: F403
-from keras.src.backend.torch.nn import _compute_padding_length, _get_large_negative
+from keras.src.backend.torch.ops import nn as torch_nn
+from keras.src.backend.torch.ops.core import cast, convert_to_tensor
+from keras.src.backend.torch.ops.nn import *  # noqa: F403
+from keras.src.backend.torch.ops.nn import _compute_padding_length, _get_large_negative
 from keras.src.utils.argument_validation import standardize_tuple
 
 from keras_triton import torch_ops

@@ -8,8 +8,8 @@ end, as in XLA.
 import operator
 
 import torch
-from keras.src.backend.torch import core as torch_core
-from keras.src.backend.torch.core import convert_to_tensor
+from keras.src.backend.torch.ops import core as torch_core
+from keras.src.backend.torch.ops.core import convert_to_tensor
 
 
 def slice(inputs, start_indices, shape):

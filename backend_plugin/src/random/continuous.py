@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import torch
-from keras.src import backend
+from keras.src.backend.common import standardize_dtype
 from keras.src.backend.config import floatx
-from keras.src.backend.torch.core import convert_to_tensor, to_torch_dtype
+from keras.src.backend.torch.ops.core import convert_to_tensor, to_torch_dtype
 
 from .units import BLOCK, between, finely_between, half_open, key_of, quantile, rounded, static
 
@@ -27,7 +27,7 @@ def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
 
 def _below(value, dtype):
     """The largest number of `dtype` less than `value`."""
-    nearest = np.asarray(value, backend.standardize_dtype(dtype))
+    nearest = np.asarray(value, standardize_dtype(dtype))
     return float(nearest if nearest < value else np.nextafter(nearest, -nearest.dtype.type(np.inf)))
 
 

@@ -2,7 +2,7 @@
 
 import torch
 from keras.src.backend.config import floatx
-from keras.src.backend.torch.core import convert_to_tensor, to_torch_dtype
+from keras.src.backend.torch.ops.core import convert_to_tensor, to_torch_dtype
 
 from keras_triton import torch_ops
 

@@ -1,7 +1,7 @@
 """Random changes to given tensors."""
 
 import torch
-from keras.src.backend.torch.core import convert_to_tensor
+from keras.src.backend.torch.ops.core import convert_to_tensor
 
 from keras_triton import torch_ops
 

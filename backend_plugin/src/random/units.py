@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from keras.src.backend.torch.core import get_device
+from keras.src.backend.torch.ops.core import get_device
 from keras.src.random.seed_generator import draw_seed
 from torch import Tensor
 
