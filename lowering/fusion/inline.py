@@ -8,9 +8,11 @@ region can do with a stored value.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from mlir import ir
 
-from ..indexing import Dims, plain, window
+from ..indexing import Dims, Index, plain, window
 from ..linalg.body import Body
 from ..mlir import TensorType
 from .graph import Graph, Loop, Node, squeezed_dims
@@ -177,6 +179,15 @@ def _uncut(node: Node, dims: Dims) -> Dims:
         ir.DenseI64ArrayAttr(node.op.attributes[name])
         for name in ("static_offsets", "static_sizes")
     )
-    shape = TensorType.of(node.op.operands[0]).shape
-    cuts = zip(dims, starts, sizes, shape, strict=True)
+    shape, kept = (
+        TensorType.of(value).shape for value in (node.op.operands[0], node.op.results[0])
+    )
+    cuts = zip(_with_dropped_axes(dims, kept, sizes), starts, sizes, shape, strict=True)
     return tuple(item if size == n else window(item, 1, at) for item, at, size, n in cuts)
+
+
+def _with_dropped_axes(dims: Dims, kept: Sequence[int], sizes: Sequence[int]) -> Iterator[Index]:
+    """An index for each axis of a slice of these sizes; the slice may drop axes of extent 1."""
+    left = list(zip(dims, kept, strict=True))
+    for size in sizes:
+        yield left.pop(0)[0] if left and left[0][1] == size else None
