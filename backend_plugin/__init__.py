@@ -2,7 +2,7 @@
 
 Importing this package only makes ``KERAS_BACKEND=triton`` work, in case Python started without
 reading ``.pth`` files (``python -S``, an install on ``PYTHONPATH``); import it before Keras then.
-``explain``, ``jit`` and ``stats`` are loaded when they are first asked for.
+``explain``, ``jit``, ``stats`` and ``verify`` are loaded when they are first asked for.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 triton_keras_loader.install()
 
 
-_LAZY = {"explain": "explanation", "jit": "jitted", "stats": "journal"}
+_LAZY = {"explain": "explanation", "jit": "jitted", "stats": "journal", "verify": "verification"}
 
 
 def __getattr__(name: str) -> Any:

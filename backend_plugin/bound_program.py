@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .captured import Backward, Captured
 
@@ -138,9 +137,14 @@ class _Differentiable(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *tangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         program: BackwardProgram = ctx.program
+        if torch.is_grad_enabled():
+            name = program.backward.captured.name
+            raise RuntimeError(
+                f"{name} cannot be differentiated again (create_graph=True): take gradients of "
+                "gradients inside of the compiled function"
+            )
         wanted = [tangents[i] for i in program.backward.results]
         return None, *program(list(ctx.saved_tensors), wanted)
 

@@ -1,4 +1,4 @@
-"""The command `keras-triton`: compile, explain, compare and check what the compiler makes."""
+"""The command `keras-triton`: compile, explain, verify, compare and check what the compiler makes."""
 
 from __future__ import annotations
 
@@ -55,6 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     _common(explain)
     explain.set_defaults(run=_explain)
 
+    verify = commands.add_parser(
+        "verify", help="run a model's step and say how far each layer is from float64"
+    )
+    verify.add_argument("model", help="as for explain")
+    verify.add_argument("--batch", type=_positive, default=32, help="batch size (default 32)")
+    verify.add_argument("--step", choices=("train", "predict"), default="predict")
+    verify.add_argument("--target", choices=TARGETS, default=None)
+    verify.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    verify.set_defaults(run=_verify)
+
     compare = commands.add_parser(
         "compare", help="run a stage on random inputs through all targets of this machine"
     )
@@ -110,6 +120,14 @@ def _explain(options: argparse.Namespace) -> int:
         options.model, options.step, options.batch, options.target, options.dump
     )
     return _show(report, options.json)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from . import tools
+
+    found = tools.verify_model(options.model, options.step, options.batch, options.target)
+    _show(found, options.json)
+    return int(not found.ok)
 
 
 def _show(report, as_json: bool) -> int:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from .captured import Captured
 from .report import Report
+from .signature import Arguments
 
 
 def explain(model_or_fn: Any, *example: Any) -> Report:
@@ -18,7 +23,8 @@ def explain(model_or_fn: Any, *example: Any) -> Report:
             matter.
 
     Returns:
-        A `Report`: print it, or take its rows. Nothing is trained and no variable changes.
+        A `Report`: print it, or take its rows. Nothing is trained and no variable changes. Gradients
+        of a function are explained by `keras_triton.jit(fn).explain`.
 
     Raises:
         CaptureError: the step cannot be captured; the sentence names the layer and the op.
@@ -29,18 +35,54 @@ def explain(model_or_fn: Any, *example: Any) -> Report:
     return compile_quietly(capture_example(model_or_fn, *example)).report
 
 
-def capture_example(model_or_fn: Any, *example: Any):
+def capture_example(model_or_fn: Any, *example: Any) -> Captured:
     """The captured step that `explain` explains."""
+    with torch.no_grad():
+        return example_of(model_or_fn, *example).capture()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A step or function with arguments to try it on.
+
+    Attributes:
+        free: whether it is a free function; see `capture`.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    arguments: Arguments
+    free: bool
+
+    def capture(self) -> Captured:
+        from .capture import capture
+
+        args, kwargs = self.arguments.structure()
+        return capture(self.fn, args, kwargs, name=self.name, free=self.free)
+
+
+def example_of(model_or_fn: Any, *example: Any) -> Example:
+    """The step or function that these arguments call for; a model is built for it.
+
+    Raises:
+        ValueError: targets for a model that was not compiled for training.
+        NotExpressible: an argument is neither a tensor nor a fixed value.
+    """
     import keras
 
-    from .capture import capture
+    from .compiled_function import CompiledFunction
+    from .jitted import name_of
+    from .signature import sign
 
-    tensors = tuple(keras.tree.map_structure(keras.ops.convert_to_tensor, item) for item in example)
+    options = {"static_objects": True, "differentiable": True}
+    if isinstance(model_or_fn, CompiledFunction):
+        model_or_fn = model_or_fn.fn
     if not isinstance(model_or_fn, keras.Model):
-        return capture(model_or_fn, tensors, name=getattr(model_or_fn, "__name__", "function"))
+        arguments = sign((example, {}), **options)
+        return Example(name_of(model_or_fn), model_or_fn, arguments, free=True)
+    tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, example)
     name, step = _step_of(model_or_fn, tensors)
-    data = tensors if len(tensors) > 1 else (tensors[0],)
-    return capture(step, (data,), name=name)
+    return Example(name, step, sign(((tensors,), {}), **options), free=False)
 
 
 def _step_of(model: Any, tensors: tuple[Any, ...]) -> tuple[str, Callable]:

@@ -152,7 +152,8 @@ class _Finish:
         detach_outputs(module.graph)
         module.graph.lint()
         module.recompile()
-        count = len(self.input_gradients)
+        names = [*self.traced.data_names, *(state.path for _, state in self.traced.states)]
+        wanted = [f"{names[i]}/grad" for i in self.traced.differentiable_inputs]
         return Captured(
             name=f"{self.traced.name}_backward",
             graph=module,
@@ -163,8 +164,8 @@ class _Finish:
                     for i in range(len(self.traced.tangents))
                 ),
             ),
-            outputs=tuple(OutputSpec("result", f"result/{i}") for i in range(count)),
-            result=ResultTree.flat(count),
+            outputs=tuple(OutputSpec("result", name) for name in wanted),
+            result=ResultTree.flat(len(wanted)),
         )
 
     def _drop_unused(self, kept: set[Node]) -> None:

@@ -46,11 +46,9 @@ class GradientState:
         """The states whose gradient mattered, and whether there was one."""
         found = []
         for state, value in self._values:
-            before, after = self._before[id(value)], _get(value)
             # Autograd adds to what is there without asking Python.
-            looked = self._looked.get(id(value), after is not before)
-            if looked:
-                found.append((state, before is not None))
+            if self._looked.get(id(value), self._is_changed(value)):
+                found.append((state, self._before[id(value)] is not None))
         return found
 
     def cleared(self) -> list[State]:
@@ -63,8 +61,15 @@ class GradientState:
 
     def changed(self) -> list[tuple[State, torch.Tensor]]:
         """The states that have a new gradient after the call, and its traced value."""
-        after = [(state, _get(value), self._before[id(value)]) for state, value in self._values]
-        return [(s, now) for s, now, before in after if now is not None and now is not before]
+        found = [(state, value, _get(value)) for state, value in self._values]
+        return [(s, now) for s, value, now in found if now is not None and self._is_changed(value)]
+
+    def _is_changed(self, value: torch.Tensor) -> bool:
+        before, after = self._before[id(value)], _get(value)
+        if after is not before:
+            return True
+        # Autograd adds in place.
+        return after is not None and torch._functionalize_mutation_counter(after.elem) > 0
 
     def _wrote(self, value: torch.Tensor) -> bool:
         return self._looked.get(id(value)) is False

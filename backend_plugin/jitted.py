@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any, overload
@@ -19,7 +21,10 @@ class Jitted(CompiledFunction):
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
         super().__init__(fn, name, layer=_layer_of(fn))
+        self.__name__ = name
         functools.update_wrapper(self, fn, updated=())
+        with contextlib.suppress(TypeError, ValueError):  # not written in Python
+            self.__signature__ = inspect.signature(fn)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """In a class, the function becomes a method; `self` is a fixed argument."""
@@ -82,10 +87,11 @@ def jit(fn=None, *, name=None):
         return functools.partial(jit, name=name)
     if not callable(fn):
         raise TypeError(f"jit takes a function, a layer or a module, not {fn!r}")
-    return Jitted(fn, name or _name_of(fn))
+    return Jitted(fn, name or name_of(fn))
 
 
-def _name_of(fn: Callable[..., Any]) -> str:
+def name_of(fn: Callable[..., Any]) -> str:
+    """What reports call a function, a layer or a module."""
     if isinstance(fn, Layer):
         return fn.name
     return getattr(fn, "__name__", type(fn).__name__)

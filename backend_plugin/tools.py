@@ -23,11 +23,13 @@ from keras_triton.lowering.errors import DialectError, LoweringError
 from keras_triton.lowering.mlir import TensorType
 
 from . import compile as compiler
+from .distance import distance, tolerance
 from .dump import Dump
 from .report import Report
 from .settings import Target as TargetName
 from .settings import settings
 from .targets.choice import choose
+from .verification import Verification
 
 
 def compile_stage(path: Path, target: str | None, dump: Path | None) -> Report:
@@ -86,26 +88,44 @@ def explain_model(
     Raises:
         ValueError: there is no such model, or no example of its inputs or targets can be made.
     """
-    from . import samples
     from .explanation import capture_example
+
+    captured = capture_example(*_model_and_data(name, step, batch))
+    options = settings()
+    options = replace(options, target=target or options.target, dump=dump or options.dump)
+    return compiler.compile_quietly(captured, options).report
+
+
+def verify_model(name: str, step: str, batch: int, target: TargetName | None) -> Verification:
+    """How far the step of a saved model or built-in example is from its meaning in float64.
+
+    Raises:
+        ValueError: there is no such model, or no example of its inputs or targets can be made.
+    """
+    from .verification import verify
+
+    return verify(*_model_and_data(name, step, batch), target=target)
+
+
+def _model_and_data(name: str, step: str, batch: int) -> tuple[Any, ...]:
+    """A model and what its step takes: real images for the examples, random numbers otherwise."""
+    from . import samples
 
     data: list[Any]
     if name in ("digits", "mlp"):
         model, *data = samples.example(name, batch)
     elif step == "train":
         raise ValueError(
-            "a saved model's train step needs targets: call keras_triton.explain(model, x, y)"
+            "a saved model's train step needs targets: call keras_triton.explain or verify with "
+            "(model, x, y)"
         )
     else:
         model, *data = _saved_model(name, batch)
-    captured = capture_example(model, *(data if step == "train" else data[:1]))
-    options = settings()
-    options = replace(options, target=target or options.target, dump=dump or options.dump)
-    return compiler.compile_quietly(captured, options).report
+    return model, *(data if step == "train" else data[:1])
 
 
 def _saved_model(name: str, batch: int) -> tuple[Any, Any]:
-    """A model in a file, and zeros for each of its inputs."""
+    """A model in a file, and a batch of each of its inputs: normal floats, integers 0 and 1."""
     if not Path(name).is_file():
         raise ValueError(f"{name!r} is neither a file nor one of the examples digits and mlp")
     import keras
@@ -113,14 +133,21 @@ def _saved_model(name: str, batch: int) -> tuple[Any, Any]:
     model = keras.models.load_model(name)
     inputs = getattr(model, "inputs", None)
     if not inputs:
-        raise ValueError(f"{name} does not say what its inputs are: call keras_triton.explain")
+        raise ValueError(
+            f"{name} does not say what its inputs are: call keras_triton.explain or verify"
+        )
+    generator = np.random.default_rng(0)
+    made = []
     for tensor in inputs:
         if None in tensor.shape[1:]:
             raise ValueError(
-                f"{name} has an input of shape {tensor.shape}: explain needs every extent but the batch"
+                f"{name} has an input of shape {tensor.shape}: every extent but the batch is needed"
             )
-    zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
-    return model, zeros[0] if len(zeros) == 1 else zeros
+        shape = (batch, *tensor.shape[1:])
+        is_float = "float" in tensor.dtype
+        value = generator.normal(size=shape) if is_float else generator.integers(0, 2, shape)
+        made.append(keras.ops.convert_to_tensor(value, tensor.dtype))
+    return model, made[0] if len(made) == 1 else made
 
 
 def compare_targets(path: Path, seed: int, as_json: bool) -> int:
@@ -143,16 +170,15 @@ def compare_targets(path: Path, seed: int, as_json: bool) -> int:
         device = torch.device("cuda" if name == "triton" else "cpu")
         program = compiler.compile_module(module, choose(name, device), device, name=path.stem)
         results = program([tensor.clone().to(device) for tensor in inputs])
-        distance = max(
-            _distance(got.cpu(), want) for got, want in zip(results, expected, strict=True)
+        far = max(
+            distance(got.cpu(), want).relative for got, want in zip(results, expected, strict=True)
         )
-        half = any(want.dtype in (torch.float16, torch.bfloat16) for want in expected)
-        passed = distance <= (3e-2 if half else 1e-3)
+        passed = far <= tolerance({want.dtype for want in expected})
         worst |= not passed
         rows.append(
             {
                 "target": name,
-                "distance": distance,
+                "distance": far,
                 "fallbacks": len(program.report.fallbacks),
                 "ok": passed,
             }
@@ -199,21 +225,6 @@ def _argument_name(function: ir.OpView, index: int) -> str:
         return ""
     mine = ir.DictAttr(ir.ArrayAttr(attributes["arg_attrs"])[index])
     return ir.StringAttr(mine["keras.name"]).value if "keras.name" in mine else ""
-
-
-def _distance(got: torch.Tensor, want: torch.Tensor) -> float:
-    """The largest difference, relative to the largest magnitude of what is wanted; NaN must meet
-    NaN.
-    """
-    got, want = got.double(), want.double()
-    if got.shape != want.shape or not torch.equal(got.isnan(), want.isnan()):
-        return float("inf")
-    if not want.numel():
-        return 0.0
-    difference = torch.where(got == want, torch.zeros_like(got), (got - want).abs()).nan_to_num(0.0)
-    finite = want.isfinite()
-    scale = want[finite].abs().max().item() if finite.any() else 1.0
-    return difference.max().item() / max(scale, 1e-12)
 
 
 def _print_rows(title: str, rows: Sequence[dict]) -> None:
