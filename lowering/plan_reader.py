@@ -60,7 +60,9 @@ class _Reader:
         arguments: list[PlanArg] = []
         outputs: list[TensorType] = []
         *values, arena = main.regions[0].blocks[0].arguments
-        entries = main.operation.attributes["arg_attrs"]
+        # A function of no arguments at all has none that says anything.
+        attributes = main.operation.attributes
+        entries = attributes["arg_attrs"] if "arg_attrs" in attributes else [{}] * len(values)
         for value, entry in zip(values, entries, strict=False):
             kind = TensorType.of(value)
             if "keras.name" in entry:

@@ -145,6 +145,14 @@ def test_programs_are_forgotten_when_there_are_too_many(monkeypatch):
     assert scale.counts.captures == 4
 
 
+def test_functions_of_nothing_and_of_no_result():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert keras_triton.jit(lambda: None)() is None
+        assert keras_triton.jit(lambda x: "fixed")(tensor(3)) == "fixed"
+        close(keras_triton.jit(lambda: ops.ones(3))(), torch.ones(3))
+
+
 # State
 
 
