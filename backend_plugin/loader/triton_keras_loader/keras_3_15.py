@@ -47,6 +47,9 @@ def replace_namespace(module: ModuleType) -> None:
         setattr(ops, name, part)
     for name, value in import_module("keras_triton.src.namespace").flat_names().items():
         setattr(module, name, value)
+    # The base of keras.Variable is taken from there, and not from the namespace.
+    core = sys.modules[f"{module.__name__}.core"]
+    setattr(core, "Variable", getattr(module, "Variable"))  # noqa: B009, B010
 
 
 ACTIONS: dict[str, Callable[[ModuleType], None]] = {
