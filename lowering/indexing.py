@@ -115,14 +115,14 @@ def _parse(expression: ir.AffineExpr, attribute: ir.Attribute) -> Index:
     raise RegionError(f"{expression} in {attribute} is not affine in one dim")
 
 
-def axes_of(shape: Sequence[int], dims: Dims) -> list[tuple[int, int, int]]:
-    """(dim, elements a step of it, extent) of each axis that varies, in memory order."""
+def axes_of(shape: Sequence[int], dims: Dims) -> list[tuple[int, int]]:
+    """(dim, elements that a step of it moves by) of each axis that varies, in memory order."""
     found = []
     stride = 1
     for extent, item in zip(reversed(shape), reversed(dims), strict=True):
         dim, step, _ = terms(item)
         if dim is not None:
-            found.append((dim, step * stride, extent))
+            found.append((dim, step * stride))
         stride *= extent
     return found[::-1]
 

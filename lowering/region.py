@@ -3,19 +3,20 @@
 A region runs over parallel extents P and reduction extents R. Each `linalg.generic` in it is a
 stage: "full" computes an element at every point of P x R, "reduce" folds R away, "row" computes at
 every point of P. Values made inside are read where they are made (a row value anywhere in its row);
-each axis of an argument is indexed by an affine function of one dim. Everything else is refused with
+each axis of an argument is indexed by an affine function of one dim. What leaves is a stage's whole
+value, or pieces that stages store into a tensor which the region is given. Everything else is refused with
 the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlir import ir
 
 from .errors import RegionError
-from .indexing import Dims, map_dims
+from .indexing import Dims, Index, map_dims, window
 from .mlir import TensorType, layer_of
 
 COMBINERS = {
@@ -72,6 +73,22 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Store:
+    """What becomes of a stage's values.
+
+    Attributes:
+        stage: which one.
+        result: the result of the function that they go to.
+        dims: the index of each axis of that result. One that is not covered is stored into by other
+            stages too, or by other kernels.
+    """
+
+    stage: int
+    result: int
+    dims: Dims
+
+
+@dataclass(frozen=True)
 class Region:
     """A loop region.
 
@@ -80,7 +97,9 @@ class Region:
         parallel, reduction: extents of P and R.
         arguments: the types of its arguments.
         stages: in order of execution.
-        outputs: for each result of the function, the stage that makes it.
+        stores: what leaves it.
+        results: the types of its results.
+        updates: result -> the argument in whose memory it lies, since only pieces of it are stored.
     """
 
     name: str
@@ -88,11 +107,14 @@ class Region:
     reduction: tuple[int, ...]
     arguments: tuple[TensorType, ...]
     stages: tuple[Stage, ...]
-    outputs: tuple[int, ...]
+    stores: tuple[Store, ...]
+    results: tuple[TensorType, ...]
+    updates: Mapping[int, int]
 
     @property
-    def results(self) -> tuple[TensorType, ...]:
-        return tuple(self.stages[index].type for index in self.outputs)
+    def outputs(self) -> tuple[int, ...]:
+        """For each store, the stage."""
+        return tuple(store.stage for store in self.stores)
 
 
 def kernel_kind(function: ir.OpView) -> str:
@@ -156,10 +178,19 @@ def _name(function: ir.OpView) -> str:
     return ir.StringAttr(function.operation.attributes["sym_name"]).value
 
 
+_ALLOWED = (
+    "linalg.generic",
+    "linalg.fill",
+    "tensor.empty",
+    "tensor.insert_slice",
+    "arith.constant",
+    "func.return",
+)
+
+
 def _generics(block: ir.Block) -> list[ir.OpView]:
-    allowed = ("linalg.generic", "linalg.fill", "tensor.empty", "arith.constant", "func.return")
     for op in block.operations:
-        if op.operation.name not in allowed:
+        if op.operation.name not in _ALLOWED:
             raise RegionError(
                 f"{op.operation.name} cannot stand in a loop region (layer {layer_of(op) or '?'})"
             )
@@ -178,6 +209,11 @@ def iterators(generic: ir.OpView) -> list[str]:
     ]
 
 
+def _is_inserted(value: ir.Value) -> bool:
+    """Whether pieces of a value are stored one by one."""
+    return not isinstance(value.owner, ir.Block) and value.owner.name == "tensor.insert_slice"
+
+
 class _Reader:
     """Reads the generics of one function (or one instance of it) into a Region."""
 
@@ -190,6 +226,7 @@ class _Reader:
     ) -> None:
         self.name, self.arguments, self.generics, self.results = name, arguments, generics, results
         self.stages: list[Stage] = []
+        self.updates: dict[int, int] = {}
 
     def region(self) -> Region:
         if not self.generics:
@@ -197,9 +234,54 @@ class _Reader:
         self.parallel, self.reduction = self._domain()
         for generic in self.generics:
             self.stages.append(self._stage(generic))
-        outputs = tuple(self._stage_of(value) for value in self.results)
-        types = tuple(TensorType.of(value) for value in self.arguments)
-        return Region(self.name, self.parallel, self.reduction, types, tuple(self.stages), outputs)
+        stores = [store for i, value in enumerate(self.results) for store in self._stores(i, value)]
+        arguments, results = (
+            tuple(TensorType.of(value) for value in values)
+            for values in (self.arguments, self.results)
+        )
+        return Region(
+            self.name,
+            self.parallel,
+            self.reduction,
+            arguments,
+            tuple(self.stages),
+            tuple(stores),
+            results,
+            dict(self.updates),
+        )
+
+    def _stores(self, result: int, value: ir.Value) -> list[Store]:
+        """The stages that make a result, or its pieces."""
+        if not _is_inserted(value):
+            stage = self._stage_of(value)
+            return [Store(stage, result, tuple(range(self.stages[stage].type.rank)))]
+        stores = []
+        while _is_inserted(value):
+            piece, around = value.owner.operands
+            stage = self._stage_of(piece)
+            stores.append(Store(stage, result, self._window(value.owner, self.stages[stage])))
+            value = around
+        if value not in self.arguments:
+            raise RegionError(f"{self.name}: pieces are stored into an argument, not into {value}")
+        self.updates[result] = list(self.arguments).index(value)
+        return stores[::-1]
+
+    def _window(self, op: ir.Operation, stage: Stage) -> Dims:
+        """Where a piece lies in the tensor around it."""
+        starts, sizes, strides = (
+            list(ir.DenseI64ArrayAttr(op.attributes[f"static_{name}"]))
+            for name in ("offsets", "sizes", "strides")
+        )
+        shape = TensorType.of(op.results[0]).shape
+        inside = [dim for dim, extent in enumerate(stage.type.shape) if extent != 1]
+        wide = [axis for axis, size in enumerate(sizes) if size != 1]
+        if set(strides) - {1} or self.reduction or len(inside) != len(wide):
+            raise RegionError(f"{self.name}: a piece that is no window of a parallel stage")
+        dims: list[Index] = [window(None, 0, start) for start in starts]
+        for dim, axis in zip(inside, wide, strict=True):
+            covers = sizes[axis] == shape[axis]
+            dims[axis] = dim if covers else window(dim, 1, starts[axis])
+        return tuple(dims)
 
     def _domain(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """P and R: those of the first reduction, else all of the widest stage is parallel."""

@@ -15,7 +15,7 @@ from keras_triton.autotune.store import Store
 from keras_triton.kernels.device import Device
 from keras_triton.lowering import emit_triton
 from keras_triton.lowering.mlir import TensorType
-from keras_triton.lowering.region import kernel_kind
+from keras_triton.lowering.region import kernel_kind, read_region
 
 from ..settings import settings
 from .base import evaluate
@@ -70,6 +70,7 @@ def _trial(
     block = function.regions[0].blocks[0]
     results = [TensorType.of(value) for value in list(block.operations)[-1].operands]
     made: dict[str, list[torch.Tensor]] = {}
+    updated = read_region(function).updates if kernel_kind(function) == "loop" else {}
 
     def tensors() -> dict[str, list[torch.Tensor]]:
         # Made at the first trial: most kernels are never tuned.
@@ -78,7 +79,10 @@ def _trial(
             made["expected"] = evaluate(function, made["inputs"], exact=True)
             made["inputs"] = [tensor.to(place) for tensor in made["inputs"]]
             made["outputs"] = [
-                torch.empty(kind.shape, dtype=kind.torch_dtype, device=place) for kind in results
+                made["inputs"][updated[i]]
+                if i in updated
+                else torch.empty(kind.shape, dtype=kind.torch_dtype, device=place)
+                for i, kind in enumerate(results)
             ]
         return made
 

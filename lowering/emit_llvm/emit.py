@@ -218,7 +218,7 @@ def _load_instance(frame: Frame, instance: str, count: int) -> None:
     """Reads the instance's addresses from the table: all arguments first, then all outputs."""
     code = frame.code
     sides = ("argument", len(frame.region.arguments), 0), (
-        "output", len(frame.region.outputs), count * len(frame.region.arguments),
+        "output", len(frame.region.results), count * len(frame.region.arguments),
     )  # fmt: skip
     for base, width, begin in sides:
         first = code.add(code.mul(instance, width), code.integer(begin))

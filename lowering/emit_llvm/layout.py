@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..indexing import axes_of, start_of
+from ..indexing import Dims, axes_of, start_of
 from ..mlir import TensorType
-from ..region import Read, Region
+from ..region import Read, Region, Store
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ def layout_of(region: Region) -> Layout:
     """The layout of a region whose arguments and results are contiguous and row-major."""
     extents = region.parallel + region.reduction
     reads = [[_read_strides(region, read) for read in stage.reads] for stage in region.stages]
-    writes = [_row_major(region.stages[index].type, len(extents)) for index in region.outputs]
+    writes = [
+        _strides(region.results[store.result], store.dims, len(extents)) for store in region.stores
+    ]
     columns = [strides for row in reads for strides in row if strides is not None] + writes
     groups = _merge(region, columns)
     heads = [group[-1] for group in groups]
@@ -95,8 +97,8 @@ def layout_of(region: Region) -> Layout:
             for stage, row in zip(region.stages, reads, strict=True)
         ),
         tuple(
-            Access("output", position, region.stages[index].type.dtype, pick(writes[position]))
-            for position, index in enumerate(region.outputs)
+            _store(region, store, pick(strides))
+            for store, strides in zip(region.stores, writes, strict=True)
         ),
         _origins(extents, groups),
     )
@@ -139,19 +141,20 @@ def _argument(region: Region, read: Read, strides: tuple[int, ...]) -> Access:
 def _read_strides(region: Region, read: Read) -> list[int] | None:
     if read.source != "argument":
         return None
-    strides = [0] * len(region.parallel + region.reduction)
-    for dim, step, _ in axes_of(region.arguments[read.index].shape, read.dims):
-        strides[dim] += step
-    return strides
+    rank = len(region.parallel + region.reduction)
+    return _strides(region.arguments[read.index], read.dims, rank)
 
 
-def _row_major(kind: TensorType, rank: int) -> list[int]:
-    """Strides of a contiguous tensor, with zeros behind up to `rank`."""
+def _store(region: Region, store: Store, strides: tuple[int, ...]) -> Access:
+    kind = region.results[store.result]
+    return Access("output", store.result, kind.dtype, strides, start_of(kind.shape, store.dims))
+
+
+def _strides(kind: TensorType, dims: Dims, rank: int) -> list[int]:
+    """Elements of a contiguous tensor that a step of each of `rank` dims moves by."""
     strides = [0] * rank
-    step = 1
-    for axis in reversed(range(kind.rank)):
-        strides[axis] = step
-        step *= kind.shape[axis]
+    for dim, step in axes_of(kind.shape, dims):
+        strides[dim] += step
     return strides
 
 

@@ -30,7 +30,7 @@ class Frame:
 
     def load_pointers(self, table: str) -> None:
         """Reads every argument's and output's address from the table: arguments, then outputs."""
-        counts = ("argument", len(self.region.arguments)), ("output", len(self.region.outputs))
+        counts = ("argument", len(self.region.arguments)), ("output", len(self.region.results))
         slots = [(base, index) for base, count in counts for index in range(count)]
         for position, slot in enumerate(slots):
             entry = self.code.let(

@@ -145,7 +145,7 @@ def _emit_loop(name: str, regions: Sequence[Region], config: LoopConfig) -> Gene
     region = regions[0]
     domain = Domain(region.parallel, region.reduction)
     inputs = tuple(f"in{i}" for i in range(len(region.arguments)))
-    outputs = tuple(f"out{i}" for i in range(len(region.outputs)))
+    outputs = tuple(f"out{i}" for i in range(len(region.results)))
     types = (*region.arguments, *region.results)
     wide = any(kind.size >= 2**31 for kind in types) or domain.rows * domain.columns >= 2**31
     slices = _whole_slices(domain, config)

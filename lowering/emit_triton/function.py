@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..indexing import start_of
 from ..mlir import BITS
-from ..region import Read, Region, Stage
+from ..region import Read, Region, Stage, Store
 from .body import NARROW, emit_body, widened
 from .index import Coordinate, Domain
 from .source import LANGUAGE_DTYPES, Names, Value, literal
@@ -356,6 +356,14 @@ class FunctionBuilder:
         coordinates = self.domain.coordinates(self.domain.extents, dims)
         offset = self.offset(coordinates) or self.row_name
         self.store(buffer, offset, value, frozenset("pr" if self.tiled else "p"))
+
+    def store_piece(self, buffer: str, store: Store) -> None:
+        """Stores a stage of a region without reductions where it belongs in a result."""
+        kind = self.region.results[store.result]
+        coordinates = self.domain.coordinates(kind.shape, store.dims)
+        offset, start = self.offset(coordinates) or self.row_name, start_of(kind.shape, store.dims)
+        place = f"{offset} + {start}" if start else offset
+        self.store(buffer, place, self.value(store.stage), frozenset("p"))
 
     def store_row(self, buffer: str, index: int) -> None:
         self.store(buffer, self.row_name, self.value(index), frozenset("p"))

@@ -32,8 +32,8 @@ def whole_function(
     """The region as one function whose programs own whole rows."""
     builder = FunctionBuilder(name, region, tiling, arguments)
     if not region.reduction:
-        for buffer, index in zip(outputs, region.outputs, strict=True):
-            builder.store_full(buffer, index)
+        for store in region.stores:
+            builder.store_piece(outputs[store.result], store)
         return builder.finish()
     found = levels(region)
     for level in range(max(found) + 1):

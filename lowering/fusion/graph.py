@@ -8,7 +8,8 @@ disappear.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import add
 
 from mlir import ir
 
@@ -45,11 +46,21 @@ class Loop:
         return self.body.reads(self.value)
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A value that is a part of a joined one: where it begins there, and its extents there."""
+
+    value: int
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
 @dataclass(eq=False)
 class Node:
     """One op of the graph: a "loop", a "view", a "call" (template or extern) that stays as it is.
 
-    A "reshape" is a view of all elements; `op` is then unused, since its types say everything.
+    A "reshape" is a view of all elements; `op` is then unused, since its types say everything. A
+    "join" puts `pieces` together, over the value that comes before theirs in `inputs` if there is one.
     """
 
     kind: str
@@ -59,6 +70,7 @@ class Node:
     location: str
     layer: str
     loop: Loop | None = None
+    pieces: list[Piece] = field(default_factory=list)
 
     @property
     def call(self) -> str:
@@ -159,6 +171,8 @@ class _Reader:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.values: dict[ir.Value, int] = {}
+        # Chains of insert_slice so far: what is there first, and the pieces.
+        self.open: dict[ir.Value, tuple[list[int], list[Piece]]] = {}
 
     def read(self, block: ir.Block) -> None:
         graph = self.graph
@@ -167,13 +181,15 @@ class _Reader:
         for view in block.operations:
             op = view.operation
             if op.name == "func.return":
-                graph.results = [self.values[value] for value in op.operands]
+                graph.results = [self._number(value) for value in op.operands]
             elif op.name == "linalg.generic":
                 self._add(op, "loop", self._loop(view))
             elif op.name in RESHAPES:
                 self._add(op, "reshape")
             elif op.name == "tensor.extract_slice":
                 self._add(op, "view")
+            elif op.name == "tensor.insert_slice":
+                self._insert(op)
             elif op.name.startswith("keras.") or op.name == "func.call":
                 self._add(op, "call")
             elif op.name not in _SILENT:
@@ -181,9 +197,9 @@ class _Reader:
                 raise RegionError(f"{op.name} cannot stand in stage linalg (layer {where})")
 
     def _add(self, op: ir.Operation, kind: str, loop: Loop | None = None) -> None:
-        graph, number = self.graph, len(self.graph.nodes)
-        inputs = [] if loop else [self.values[value] for value in op.operands]
-        outputs = []
+        graph = self.graph
+        inputs = [] if loop else [self._number(value) for value in op.operands]
+        number, outputs = len(graph.nodes), []
         for result in op.results:
             self.values[result] = graph.add_value(TensorType.of(result), number)
             outputs.append(self.values[result])
@@ -194,6 +210,46 @@ class _Reader:
             copied = _copied(graph, loop)
             if copied is not None:
                 node.kind, node.loop, node.inputs = "reshape", None, [copied]
+
+    def _number(self, value: ir.Value) -> int:
+        """The graph's value; a chain of pieces becomes a node when its end is first read."""
+        if value not in self.values and value in self.open:
+            base, pieces = self.open[value]
+            op, made = (
+                value.owner,
+                self.graph.add_value(TensorType.of(value), len(self.graph.nodes)),
+            )
+            inputs = [*base, *(piece.value for piece in pieces)]
+            node = Node("join", op, inputs, [made], str(op.location), layer_of(op), None, pieces)
+            self.graph.nodes.append(node)
+            self.values[value] = made
+        return self.values[value]
+
+    def _insert(self, op: ir.Operation) -> None:
+        source, around = op.operands
+        starts, sizes, strides = (
+            tuple(ir.DenseI64ArrayAttr(op.attributes[f"static_{name}"]))
+            for name in ("offsets", "sizes", "strides")
+        )
+        if set(strides) - {1}:
+            raise RegionError(f"a tensor.insert_slice with strides {list(strides)}")
+        base, pieces = self._chain(around)
+        if source in self.open and not self.open[source][0]:
+            # What is put together only to be put into this is put into this at once.
+            inner = [
+                replace(piece, starts=tuple(map(add, starts, piece.starts)))
+                for piece in self.open[source][1]
+            ]
+        else:
+            inner = [Piece(self._number(source), starts, sizes)]
+        self.open[op.results[0]] = base, [*pieces, *inner]
+
+    def _chain(self, around: ir.Value) -> tuple[list[int], list[Piece]]:
+        if around in self.open:
+            return self.open[around]
+        made = around.owner
+        empty = not isinstance(made, ir.Block) and made.name == "tensor.empty"
+        return ([] if empty else [self._number(around)]), []
 
     def _loop(self, view: ir.OpView) -> Loop:
         op = view.operation
@@ -213,7 +269,7 @@ class _Reader:
             )
         operands = list(op.operands)
         sources = [
-            (self.values[value], dims) for value, dims in zip(operands[:-1], maps, strict=False)
+            (self._number(value), dims) for value, dims in zip(operands[:-1], maps, strict=False)
         ]
         extents = [1] * len(kinds)
         for value, dims in [*sources, (None, maps[-1])]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ..indexing import Dims, plain, rename, terms
-from .graph import Graph, Loop, squeezed_dims
+from .graph import Graph, Loop, Node, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
 EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad")
@@ -59,24 +59,29 @@ class Grouping:
         self.graph, self.limits = graph, limits
         self.users = graph.users()
         self.returned = set(graph.results)
+        self.updates = updates
         self.of: list[Group] = []
-        for number, node in enumerate(graph.nodes):
-            above = 0
-            for maker in graph.makers(node):
-                above |= self.of[maker].above | (1 << maker)
-            group = Group([number], 1 << number, above)
-            if node.loop:
-                loop = node.loop
-                group.is_loop = True
-                group.is_update = node.outputs[0] in updates
-                group.parallel, group.reduction = (
-                    loop.extents[: loop.parallel],
-                    loop.extents[loop.parallel :],
-                )
-                group.places = {number: tuple(range(len(loop.extents)))}
-            elif node.call in EPILOGUES and limits.epilogues:
-                group.template = number
-            self.of.append(group)
+        for node in graph.nodes:
+            self.add(node)
+
+    def add(self, node: Node) -> None:
+        """Gives a node of the graph, the next one, a group of its own."""
+        number, above = len(self.of), 0
+        for maker in self.graph.makers(node):
+            above |= self.of[maker].above | (1 << maker)
+        group = Group([number], 1 << number, above)
+        if node.loop:
+            loop = node.loop
+            group.is_loop = True
+            group.is_update = node.outputs[0] in self.updates
+            group.parallel, group.reduction = (
+                loop.extents[: loop.parallel],
+                loop.extents[loop.parallel :],
+            )
+            group.places = {number: tuple(range(len(loop.extents)))}
+        elif node.call in EPILOGUES and self.limits.epilogues:
+            group.template = number
+        self.of.append(group)
 
     def groups(self) -> list[Group]:
         """The groups in order of their first node."""

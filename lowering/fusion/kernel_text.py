@@ -11,6 +11,7 @@ from ..mlir import TensorType
 from .graph import Graph, Node
 from .grouping import Group, Grouping
 from .inline import cost
+from .join import Joins
 from .order import ordered
 
 
@@ -20,7 +21,7 @@ class Kernel:
 
     Attributes:
         name, text: of the function.
-        arguments, results: values of the graph that a call passes and gets.
+        arguments, results: values of the graph that a call passes and gets; a joined value is both.
         types: the function's result types (without axes of extent 1, unlike the graph's values).
         group: what it was made of.
     """
@@ -33,14 +34,16 @@ class Kernel:
     group: Group
 
 
-def write_kernel(grouping: Grouping, group: Group, name: str, reasons: list[str]) -> Kernel:
+def write_kernel(
+    grouping: Grouping, joins: Joins, group: Group, name: str, reasons: list[str]
+) -> Kernel:
     """The function of `group`, named `name`, with the reasons why it ends where it does."""
-    return _KernelWriter(grouping, group).write(name, reasons)
+    return _KernelWriter(grouping, joins, group).write(name, reasons)
 
 
 class _KernelWriter:
-    def __init__(self, grouping: Grouping, group: Group) -> None:
-        self.grouping, self.group = grouping, group
+    def __init__(self, grouping: Grouping, joins: Joins, group: Group) -> None:
+        self.grouping, self.joins, self.group = grouping, joins, group
         self.graph: Graph = grouping.graph
         self.writer = Writer()
         self.arguments: dict[int, str] = {}
@@ -57,6 +60,7 @@ class _KernelWriter:
                 self._stage(number, node)
             if self.grouping.escapes(number, self.group.mask):
                 self.results += [value for value in node.outputs if self._leaves(value)]
+        self._insert_pieces()
         named = [self.made[value] for value in self.results]
         self.writer.op("func.return", named, [], "", "")
         types = tuple(kind for _, kind in named)
@@ -89,8 +93,22 @@ class _KernelWriter:
     def _leaves(self, value: int) -> bool:
         users = self.grouping.users[value]
         return value in self.grouping.returned or any(
-            not self.group.mask >> user & 1 for user in users
+            not self.group.mask >> user & 1 and not self.joins.stores(self.group, value, user)
+            for user in users
         )
+
+    def _insert_pieces(self) -> None:
+        """Stores pieces of joined values: each of those is an argument, and a result."""
+        for window in self.joins.windows(self.group):
+            if window.whole not in self.results:
+                self.results.append(window.whole)
+            (name, kind), (around, whole) = self.made[window.value], self._named(window.whole)
+            made = self.writer.fresh()
+            self.writer.line(
+                f"{made} = tensor.insert_slice {name} into {around}{list(window.starts)} "
+                f"{list(window.sizes)} {[1] * whole.rank} : {kind} into {whole}"
+            )
+            self.made[window.whole] = made, whole
 
     def _attributes(self, reasons: list[str]) -> list[str]:
         nodes = [self.graph.nodes[number] for number in self.group.nodes]

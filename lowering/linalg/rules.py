@@ -124,6 +124,15 @@ class Lowering:
             op=op.name.removeprefix("keras."),
         )
 
+    def insert(self, op: ir.Operation, value: ir.Value, whole: Named, starts: Sequence[int]) -> str:
+        """`whole` with `value` in it from `starts` on."""
+        (name, kind), (around, made), result = self.named(value), whole, self.writer.fresh()
+        self.writer.line(
+            f"{result} = tensor.insert_slice {name} into {around}{list(starts)} "
+            f"{list(kind.shape)} {[1] * kind.rank} : {kind} into {made} {op.location}"
+        )
+        return result
+
 
 def _unnamed(source: Any) -> Named:
     raise DialectError("a constant reads nothing")
@@ -246,6 +255,29 @@ def _reverse(lowering: Lowering, op: ir.Operation) -> None:
     shape, axes = TensorType.of(op.results[0]).shape, attributes_of(op)["axes"]
     dims = [window(i, -1, n - 1) if i in axes else i for i, n in enumerate(shape)]
     _moved(lowering, op, tuple(dims))
+
+
+@lowers("concat")
+def _concat(lowering: Lowering, op: ir.Operation) -> None:
+    made, start = TensorType.of(op.results[0]), 0
+    whole = lowering.writer.empty(made)
+    for operand in op.operands:
+        starts = [0] * made.rank
+        starts[attributes_of(op)["axis"]] = start
+        whole = lowering.insert(op, operand, (whole, made), starts)
+        start += TensorType.of(operand).shape[attributes_of(op)["axis"]]
+    lowering.bind(op.results[0], whole)
+
+
+@lowers("pad")
+def _pad(lowering: Lowering, op: ir.Operation) -> None:
+    """All of the result is filled, then the operand put into it."""
+    made, attributes = TensorType.of(op.results[0]), attributes_of(op)
+    body = Body()
+    filled = body.constant(attributes["value"], made.dtype)
+    whole = lowering.loop(op, body, filled, made, made.shape)
+    inside = lowering.insert(op, op.operands[0], (whole, made), attributes["low"])
+    lowering.bind(op.results[0], inside)
 
 
 _FOLDS = {

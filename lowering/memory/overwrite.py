@@ -48,6 +48,13 @@ class Overwriting:
         last = program.last_use[start.root] == number
         return start.root if once and last and program.is_whole(start) else None
 
+    def updates(self, kernel: str) -> Mapping[int, int]:
+        """The results of a kernel that lie in the memory of an argument: result -> argument."""
+        if kernel_kind(self.known[kernel]) != "loop":
+            return {}
+        (region,) = self._instances(kernel)
+        return region.updates
+
     def _instances(self, kernel: str) -> list[Region]:
         """The instances of a kernel of loops; none for a template or an extern."""
         if kernel not in self._regions:
@@ -71,9 +78,11 @@ def _elementwise(regions: Sequence[Region], argument: int, result: int) -> bool:
     if not regions:
         return False
     i, argument = divmod(argument, len(regions[0].arguments))
-    j, result = divmod(result, len(regions[0].outputs))
+    j, result = divmod(result, len(regions[0].results))
     region = regions[i]
-    writer = region.outputs[result]
+    if result in region.updates:
+        return False
+    writer = next(store.stage for store in region.stores if store.result == result)
     if i != j or region.stages[writer].kind not in (("row",) if region.reduction else ("full",)):
         return False
     for number, stage in enumerate(region.stages):

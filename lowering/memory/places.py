@@ -106,7 +106,7 @@ class Planner:
 
     def _open(self, name: str) -> Layout:
         """A function's layout with its arguments and those results that are written in place."""
-        program = read_program(self.known[name])
+        program = read_program(self.known[name], self.overwriting.updates)
         layout = Layout(program, self.donated[name])
         layout.places = {i: Place("argument", i) for i in range(program.arguments)}
         owner = {result: argument for argument, result in layout.donated.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -52,19 +53,26 @@ class Program:
 
     @cached_property
     def maker(self) -> dict[int, int]:
-        """Root -> the step that makes it; none for arguments."""
-        return {root: i for i, step in enumerate(self.steps) for root in step.results}
+        """Root -> the first step that writes it; none for arguments."""
+        makers: dict[int, int] = {}
+        for number, step in enumerate(self.steps):
+            for root in step.results:
+                makers.setdefault(root, number)
+        return makers
 
     def is_whole(self, part: Part) -> bool:
         """Whether a part is all of its root."""
         return part.type.size == self.types[part.root].size
 
 
-def read_program(function: ir.OpView) -> Program:
+def read_program(function: ir.OpView, updates: Callable[[str], Mapping[int, int]]) -> Program:
     """The steps of a function of stage "regions".
 
+    `updates` says of which functions a result lies in an argument's memory: result -> argument.
+
     Raises:
-        LoweringError: an op that is neither a call nor a view of one piece of memory.
+        LoweringError: an op that is neither a call nor a view of one piece of memory; an update of
+            what others read too.
     """
     block = function.regions[0].blocks[0]
     types = [TensorType.of(argument) for argument in block.arguments]
@@ -75,7 +83,12 @@ def read_program(function: ir.OpView) -> Program:
         operands = [parts[value] for value in op.operands]
         if op.name == "func.call":
             results = []
-            for result in op.results:
+            updated = updates(callee(op))
+            for i, result in enumerate(op.results):
+                if i in updated:
+                    parts[result] = _updated(program, operands[updated[i]], op.operands[updated[i]])
+                    results.append(parts[result].root)
+                    continue
                 results.append(len(types))
                 types.append(TensorType.of(result))
                 parts[result] = Part(results[-1], 0, types[-1])
@@ -83,6 +96,9 @@ def read_program(function: ir.OpView) -> Program:
         elif op.name in ("tensor.collapse_shape", "tensor.expand_shape"):
             kind = TensorType.of(op.results[0])
             parts[op.results[0]] = Part(operands[0].root, operands[0].start, kind)
+        elif op.name == "tensor.empty":
+            parts[op.results[0]] = Part(len(types), 0, TensorType.of(op.results[0]))
+            types.append(parts[op.results[0]].type)
         elif op.name == "tensor.extract_slice":
             parts[op.results[0]] = _sliced(op, operands[0])
         elif op.name == "func.return":
@@ -90,6 +106,17 @@ def read_program(function: ir.OpView) -> Program:
         else:
             raise LoweringError(f"{op.name} cannot stand in a caller of stage regions")
     return program
+
+
+def _updated(program: Program, part: Part, value: ir.Value) -> Part:
+    """The memory of a value that a step stores pieces into.
+
+    Raises:
+        LoweringError: an argument's, or that of a value which others read as it was.
+    """
+    if part.root < program.arguments or not program.is_whole(part) or len(list(value.uses)) > 1:
+        raise LoweringError(f"{part.type} is updated by a kernel, but others read it as it was")
+    return part
 
 
 def _sliced(op: ir.Operation, part: Part) -> Part:

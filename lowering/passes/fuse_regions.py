@@ -19,6 +19,7 @@ from ..errors import RegionError
 from ..fusion.graph import Graph, Node, read_graph
 from ..fusion.grouping import Group, Grouping, Limits, edges, group_all, update_values
 from ..fusion.inline import inline_producers
+from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
 from ..fusion.order import ordered
 from ..fusion.rematerialize import rematerialize
@@ -30,6 +31,8 @@ from .base import Pass, PassError
 
 _PLAIN = ("cast", "broadcast_to", "broadcast_in_dim", "transpose", "full", "loop")
 _NAME_PARTS = 4
+# Nodes that compute nothing.
+_VIEWS = ("view", "reshape", "join")
 
 
 @dataclass(frozen=True)
@@ -77,28 +80,31 @@ class FuseRegions(Pass):
             # Measured on a transformer block: without epilogues this made more kernels, not fewer.
             sink_reshapes(graph, updates)
         inline_producers(graph, updates)
+        resolve_pieces(graph)
         graph.drop_dead()
         grouping = Grouping(graph, updates, Limits(self.max_row, self.epilogues))
         group_all(grouping)
         rematerialize(grouping)
-        order = _ordered(grouping)
+        joins = Joins(grouping)
+        order = _ordered(grouping, joins)
         names = _names(graph, order, count)
         reasons = _Reasons(grouping, names)
         kernels = {
-            id(group): write_kernel(grouping, group, names[id(group)], reasons.of(group))
+            id(group): write_kernel(grouping, joins, group, names[id(group)], reasons.of(group))
             for group in order
             if id(group) in names
         }
-        return [kernel.text for kernel in kernels.values()], _caller(graph, order, kernels)
+        return [kernel.text for kernel in kernels.values()], _caller(graph, joins, order, kernels)
 
 
-def _ordered(grouping: Grouping) -> list[Group]:
+def _ordered(grouping: Grouping, joins: Joins) -> list[Group]:
     """The groups so that each stands after what it needs, else in program order."""
     groups = grouping.groups()
     number = {id(group): i for i, group in enumerate(groups)}
 
     def needs(i: int) -> list[int]:
         makers = [maker for node in groups[i].nodes for maker in edges(grouping, node)]
+        makers += joins.filled_before(groups[i])
         return [number[id(grouping.of[maker])] for maker in makers]
 
     return [groups[i] for i in ordered(range(len(groups)), needs)]
@@ -111,7 +117,7 @@ def _names(graph: Graph, order: list[Group], count: int) -> dict[int, str]:
     names: dict[int, str] = {}
     for group in order:
         nodes = [graph.nodes[number] for number in group.nodes]
-        if nodes[0].kind in ("view", "reshape") or nodes[0].call == "func.call":
+        if nodes[0].kind in _VIEWS or nodes[0].call == "func.call":
             continue
         ops = list(dict.fromkeys(node.loop.op if node.loop else node.call for node in nodes))
         telling = [op for op in ops if op not in _PLAIN] or ops[:1]
@@ -147,7 +153,7 @@ class _Reasons:
         return self.names.get(id(self.grouping.of[maker]), fallback)
 
     def _why(self, maker: int, node: Node, group: Group) -> str:
-        if node.kind in ("view", "reshape"):
+        if node.kind in _VIEWS:
             source = self.grouping.graph.producer[node.inputs[0]]
             return "" if source is None else f"{node.kind} between"
         other = self.grouping.of[maker]
@@ -156,7 +162,7 @@ class _Reasons:
         return self.grouping.why_not(other, group)
 
 
-def _caller(graph: Graph, order: list[Group], kernels: dict[int, Kernel]) -> str:
+def _caller(graph: Graph, joins: Joins, order: list[Group], kernels: dict[int, Kernel]) -> str:
     """The function again, of calls and views."""
     writer = Writer()
     values: dict[int, Named] = {}
@@ -167,7 +173,12 @@ def _caller(graph: Graph, order: list[Group], kernels: dict[int, Kernel]) -> str
     for group in order:
         nodes = [graph.nodes[number] for number in group.nodes]
         if id(group) in kernels:
+            for whole in {window.whole: None for window in joins.windows(group)}:
+                if whole not in values:
+                    values[whole] = _started(writer, graph, values, joins.base[whole], whole)
             _call(writer, graph, values, kernels[id(group)], nodes[-1].location)
+        elif nodes[0].kind == "join":
+            continue  # the kernels of its pieces have made it
         elif nodes[0].kind == "reshape":
             (source,), (value,) = nodes[0].inputs, nodes[0].outputs
             kind = graph.types[value]
@@ -186,6 +197,15 @@ def _caller(graph: Graph, order: list[Group], kernels: dict[int, Kernel]) -> str
             )
     writer.op("func.return", [values[value] for value in graph.results], [], "", "")
     return "\n".join([header_text(graph.function, arguments), *writer.lines, "}"])
+
+
+def _started(
+    writer: Writer, graph: Graph, values: dict[int, Named], base: int | None, whole: int
+) -> Named:
+    """A joined value before its pieces are stored."""
+    if base is not None:
+        return values[base]
+    return writer.empty(graph.types[whole]), graph.types[whole]
 
 
 def _call(

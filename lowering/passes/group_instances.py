@@ -96,7 +96,7 @@ def _key(function: ir.OpView) -> Key | None:
         region = read_region(function)
     except RegionError:
         return None
-    if region.reduction:
+    if region.reduction or region.updates:
         return None
     kinds = _kinds(region)
     if kinds is None:
