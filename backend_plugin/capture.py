@@ -106,7 +106,7 @@ class _Capture:
         track: LayerTrack,
         free: bool,
     ) -> None:
-        self.fn, self.name, self.track = fn, name, track
+        self.fn, self.name, self.track, self.free = fn, name, track, free
         self.differentiable = free and torch.is_grad_enabled()
         self.leaves, self.spec = flatten(arguments)
         self.positions = [i for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor)]
@@ -153,7 +153,8 @@ class _Capture:
                 self.gradients.watch(),
             ):
                 results = self._split_result(self.fn(*args, **kwargs))
-                self._refuse_effects(data)
+                if self.free:  # the batch of a step belongs to the step
+                    self._refuse_effects(data)
                 gradients = self._differentiate(results, data) if self.differentiable else []
             self.track.flush()
             states = [self.scope.state_mapping[id(v)] for v in self.scope.variables]

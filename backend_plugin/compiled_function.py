@@ -56,7 +56,7 @@ class CompiledFunction:
         self.fn, self.name, self.layer = fn, name, layer
         self.counts = new_counts()
         self.refused: list[CaptureError] = []
-        self._compile = compile_fn or default_compile
+        self.compile_fn = compile_fn or default_compile
         self._programs: dict[Hashable, list[BoundProgram]] = {}
         self._attempts: dict[Hashable, int] = {}
         self._hopeless: set[Hashable] = set()
@@ -85,7 +85,11 @@ class CompiledFunction:
             return self._op_by_op(args, kwargs)
         self.counts.compiled += 1
         program.used = self.counts.compiled
-        return program(arguments.tensors)
+        return program(self.data(arguments))
+
+    def data(self, arguments: Arguments) -> list[torch.Tensor]:
+        """What the program of a call takes as its data inputs."""
+        return arguments.tensors
 
     def owner(self) -> object:
         """An object around the function that it depends on by identity."""
@@ -131,7 +135,7 @@ class CompiledFunction:
 
     def _add(self, key: Hashable, captured: Captured) -> BoundProgram:
         self.counts.captures += 1
-        program = BoundProgram(captured, self._compile, self.owner())
+        program = BoundProgram(captured, self.compile_fn, self.owner())
         program.number = program.used = self.counts.captures + self.counts.compiled
         alike = self._programs.setdefault(key, [])
         if len(alike) == VARIANTS:

@@ -5,6 +5,7 @@ from typing import Any
 
 from .bound_program import Compile
 from .compiled_function import CompiledFunction
+from .signature import Arguments, sign
 
 
 class CompiledStep(CompiledFunction):
@@ -28,8 +29,20 @@ class CompiledStep(CompiledFunction):
         self.model = model
 
     def __call__(self, data: Any) -> Any:
-        # Loaders yield lists or tuples of the same parts; one program serves both.
-        return super().__call__(tuple(data) if type(data) is list else data)
+        return super().__call__(_plain(data))
+
+    def sign(self, data: Any) -> Arguments:
+        """The signature of a call with `data`.
+
+        Raises:
+            NotExpressible: as `sign` does.
+        """
+        return sign(((_plain(data),), {}), static_objects=self.free, differentiable=self.free)
 
     def owner(self) -> object:
         return self.model.optimizer if self.model.compiled else None
+
+
+def _plain(data: Any) -> Any:
+    # Loaders yield lists or tuples of the same parts; one program serves both.
+    return tuple(data) if type(data) is list else data

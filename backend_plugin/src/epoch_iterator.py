@@ -29,6 +29,12 @@ class EpochIterator(TorchEpochIterator):
         start_copy = copy_to_device()
         return self if start_copy is None else Prefetcher(self, start_copy, self._more)
 
+    def _interrupted_warning(self) -> None:
+        # Nothing is missing where fewer batches than `steps_per_execution` are left at the end.
+        batches = self.data_adapter.num_batches
+        if self.steps_per_epoch or batches is None or self._steps_seen < batches:
+            super()._interrupted_warning()
+
     def _more(self, batch: int) -> bool:
         if isinstance(self.data_adapter, GeneratorDataAdapter):
             return False

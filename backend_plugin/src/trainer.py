@@ -1,6 +1,7 @@
 """`fit`, `evaluate` and `predict`: the torch backend's loops around compiled steps."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ class Trainer(TorchTrainer):
     """The training loop of the triton backend.
 
     `jit_compile="auto"` compiles; with `run_eagerly=True` or `jit_compile=False` steps run op by
-    op. `steps_per_execution=k` runs k steps per call.
+    op. `steps_per_execution=k` runs k steps as one program.
     """
 
     train_function: "StepFunction | None"
@@ -49,38 +50,50 @@ class Trainer(TorchTrainer):
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
-            self.train_function = self._make_function(self.train_step, "train_step", _last)
+            self.train_function = self._make_function(self.train_step, "train_step")
 
     def make_test_function(self, force: bool = False) -> None:
         if self.test_function is None or force:
             step = _without_gradients(self.test_step)
-            self.test_function = self._make_function(step, "test_step", _last)
+            self.test_function = self._make_function(step, "test_step")
 
     def make_predict_function(self, force: bool = False) -> None:
         if self.predict_function is None or force:
             step = _without_gradients(self.predict_step)
-            self.predict_function = self._make_function(step, "predict_step", _concatenate)
+            self.predict_function = self._make_function(step, "predict_step")
 
-    def _make_function(
-        self, step: Callable[[Any], Any], name: str, join: Callable[[list[Any]], Any]
-    ) -> "StepFunction":
-        if self.compiles_steps:
-            # Keras imports this module while it is being imported; capturing needs all of Keras.
-            from keras_triton.compiled_step import CompiledStep
+    def _make_function(self, step: Callable[[Any], Any], name: str) -> "StepFunction":
+        concatenates = name == "predict_step"
+        join = _concatenate if concatenates else _last
+        if not self.compiles_steps:
+            return StepFunction(
+                step, lambda *batches: join([step(batch) for batch in batches]), join
+            )
+        # Keras imports this module while it is being imported; capturing needs all of Keras.
+        from keras_triton.compiled_step import CompiledStep
+        from keras_triton.compiled_steps import CompiledSteps
 
-            step = CompiledStep(self, step, name)
-        return StepFunction(step, join)
+        compiled = CompiledStep(self, step, name)
+        return StepFunction(
+            compiled, CompiledSteps(compiled, join, concatenates=concatenates), join
+        )
 
 
 class StepFunction:
-    """What Keras's loops call: runs `step` on each batch of a list and joins the results.
+    """What Keras's loops call: runs a list of batches and joins the results.
 
     Attributes:
         step: a `CompiledStep`, or the model's method when nothing is compiled.
+        steps: the same for several batches; a `CompiledSteps` if steps are compiled.
     """
 
-    def __init__(self, step: Callable[[Any], Any], join: Callable[[list[Any]], Any]) -> None:
-        self.step = step
+    def __init__(
+        self,
+        step: Callable[[Any], Any],
+        steps: Callable[..., Any],
+        join: Callable[[list[Any]], Any],
+    ) -> None:
+        self.step, self.steps = step, steps
         self._join = join
 
     def __call__(self, batches: list[Any]) -> Any:
@@ -92,7 +105,15 @@ class StepFunction:
     def _run(self, batches: list[Any]) -> Any:
         if len(batches) == 1:
             return self.step(batches[0])
-        return self._join([self.step(batch) for batch in batches])
+        # One program takes batches of one shape only: the last of an epoch may be smaller.
+        runs = [list(alike) for _, alike in itertools.groupby(batches, _shapes)]
+        if len(runs) == 1:
+            return self.steps(*batches)
+        return self._join([self._run(alike) for alike in runs])
+
+
+def _shapes(batch: Any) -> list[Any]:
+    return [getattr(leaf, "shape", None) for leaf in tree.flatten(batch)]
 
 
 def _without_gradients(step: Callable[[Any], Any]) -> Callable[[Any], Any]:

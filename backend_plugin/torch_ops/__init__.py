@@ -8,6 +8,7 @@ implementations here are composed of torch ops for any device; the compiler repl
 from .attention import attention, attention_grad
 from .binomial import random_binomial
 from .conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
+from .ctc import ctc_loss, ctc_loss_grad
 from .loss import cross_entropy, cross_entropy_grad
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .random import dropout, random_bits, random_uniform
@@ -23,6 +24,8 @@ __all__ = [
     "conv2d_kernel_grad",
     "cross_entropy",
     "cross_entropy_grad",
+    "ctc_loss",
+    "ctc_loss_grad",
     "dropout",
     "gru_layer",
     "gru_layer_grad",

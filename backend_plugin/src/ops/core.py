@@ -1,5 +1,5 @@
-"""Tensors, variables, control flow and shape inference: Keras's for torch, scattering in one op,
-slicing at tensors."""
+"""Tensors, variables, control flow and shape inference: Keras's for torch, scattering and updates in
+one op, slicing at tensors."""
 
 import torch
 from keras.src.backend.torch.ops import core as torch_core
@@ -7,6 +7,7 @@ from keras.src.backend.torch.ops.core import *  # noqa: F403
 from keras.src.backend.torch.ops.core import convert_to_tensor, get_device, scan
 
 from .slicing import slice, slice_update  # noqa: F401
+from .updates import scatter_update  # noqa: F401
 
 
 def map(f, xs):

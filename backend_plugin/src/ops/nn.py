@@ -1,6 +1,6 @@
 """Neural-network ops: Keras's for torch, with one operator of ours where the compiler has a kernel.
 
-Two-dimensional convolution and pooling in channels_last, cross-entropy against class indices and
+Two-dimensional convolution and pooling in channels_last, cross-entropy against class indices, CTC and
 attention become ``torch.ops.keras_triton`` operators. Batch normalization writes to no tensor.
 All else, such as other ranks and channels_first, stays with Keras's functions.
 """
@@ -147,6 +147,16 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
         return torch_nn.sparse_categorical_crossentropy(target, output, from_logits, axis)
     rows = output.reshape(-1, output.shape[-1])
     return torch_ops.cross_entropy(rows, target.reshape(-1))[0].reshape(target.shape)
+
+
+def ctc_loss(target, output, target_length, output_length, mask_index=0):
+    output = convert_to_tensor(output)
+    output = cast(output, backend.result_type(output.dtype, "float32"))
+    log_probs = torch.log_softmax(output.transpose(0, 1), dim=-1)
+    target, target_length, output_length = (
+        convert_to_tensor(x, dtype="int64") for x in (target, target_length, output_length)
+    )
+    return torch_ops.ctc_loss(log_probs, target, output_length, target_length, mask_index)[0]
 
 
 def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
