@@ -333,3 +333,20 @@ def test_grouping_leaves_dependent_kernels_apart():
     assert [kernel_kind(f) for f in functions(grouped).values() if kernel_kind(f) == "multi"]
     alone = GroupInstances(least=99).run(parse(source))
     assert "multi" not in {kernel_kind(f) for f in functions(alone).values()}
+
+
+def test_grouping_leaves_out_kernels_that_read_a_part_of_an_argument():
+    """The flat loop over an instance has no axes to pick the part by."""
+    cuts = "\n".join(
+        f"""%{i} = "keras.slice"(%x{i}) {{starts = array<i64: 0, 0>, limits = array<i64: {n}, 1>,
+            strides = array<i64: 1, 1>}} : (tensor<{n}x2xf32>) -> tensor<{n}x1xf32>
+            %t{i} = "keras.tanh"(%{i}) : (tensor<{n}x1xf32>) -> tensor<{n}x1xf32>"""
+        for i, n in enumerate((4, 5))
+    )
+    module = main_text(
+        "%x0: tensor<4x2xf32>, %x1: tensor<5x2xf32>",
+        f"""-> (tensor<4x1xf32>, tensor<5x1xf32>) {{
+        {cuts}
+        return %t0, %t1 : tensor<4x1xf32>, tensor<5x1xf32> }}""",
+    )
+    assert list(kernels(module).values()) == ["loop", "loop"]

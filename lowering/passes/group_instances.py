@@ -121,8 +121,9 @@ def _kinds(region: Region) -> tuple[str, ...] | None:
         for read in stage.reads:
             if read.source != "argument":
                 continue
-            if not is_plain(read.dims):
-                return None
+            axes = zip(read.dims, region.arguments[read.index].shape, strict=True)
+            if not is_plain(read.dims) or any(dim is None and extent > 1 for dim, extent in axes):
+                return None  # a part of the argument, which the instances' flat loop cannot pick
             if single:
                 continue
             dims = tuple(dim for dim in read.dims if dim is not None)
