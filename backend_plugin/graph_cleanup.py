@@ -109,7 +109,8 @@ def lift_constants(module: torch.fx.GraphModule) -> list[tuple[torch.fx.Node, to
 
 
 def clean_bodies(module: torch.fx.GraphModule) -> None:
-    """`remove_copies` in the bodies of loops."""
+    """`remove_copies` in the bodies of loops; bodies that no loop runs any more go."""
+    module.delete_all_unused_submodules()
     for body in module.children():
         if isinstance(body, torch.fx.GraphModule):
             remove_copies(body.graph)

@@ -54,15 +54,18 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     """The fake tensor behind a traced one, pending mutations applied."""
     if not isinstance(tensor, FunctionalTensor):
         return tensor
-    torch._sync(tensor)
-    return torch._from_functional_tensor(tensor.elem)
+    with torch._C.DisableTorchFunction():
+        torch._sync(tensor)
+        return torch._from_functional_tensor(tensor.elem)
 
 
 def known_node(tensor: torch.Tensor) -> torch.fx.Node | None:
     """The node of a traced tensor as it stands, mutations through views left out; None for others."""
     if not isinstance(tensor, FunctionalTensor):
         return None
-    slot = get_proxy_slot(torch._from_functional_tensor(tensor.elem), current_tracer(), None)
+    with torch._C.DisableTorchFunction():
+        fake = torch._from_functional_tensor(tensor.elem)
+    slot = get_proxy_slot(fake, current_tracer(), None)
     return None if slot is None else slot.proxy.node
 
 

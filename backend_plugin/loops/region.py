@@ -135,9 +135,10 @@ class Region:
         """What the step function gets when it names `tensor`."""
         if id(tensor) in self._closures:
             return self._closures[id(tensor)][1].inside.value
-        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        if not tensor.requires_grad or wrapped or self.contains(tensor):
-            return tensor
+        with torch._C.DisableTorchFunction():
+            wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+            if not tensor.requires_grad or wrapped or self.contains(tensor):
+                return tensor
         closure = self._closure(tensor, None)
         self._closures[id(tensor)] = tensor, closure
         return closure.inside.value
@@ -203,12 +204,11 @@ class _Swap(TorchFunctionMode):
         watched: list[tuple[FunctionalTensor, int]] = []
 
         def swap(tensor: torch.Tensor) -> torch.Tensor:
-            with torch._C.DisableTorchFunction():
-                inner = self._region.inside(tensor)
-                is_traced = inner is tensor and isinstance(tensor, FunctionalTensor)
-                if is_traced and not self._region.contains(tensor):
-                    watched.append((tensor, _writes(tensor)))
-                return inner
+            inner = self._region.inside(tensor)
+            is_traced = inner is tensor and isinstance(tensor, FunctionalTensor)
+            if is_traced and not self._region.contains(tensor):
+                watched.append((tensor, _writes(tensor)))
+            return inner
 
         args, kwargs = tree_map_only(torch.Tensor, swap, (args, kwargs))
         result = func(*args, **kwargs)
@@ -222,4 +222,5 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _writes(tensor: FunctionalTensor) -> int:
-    return torch._functionalize_mutation_counter(tensor.elem)
+    with torch._C.DisableTorchFunction():
+        return torch._functionalize_mutation_counter(tensor.elem)
