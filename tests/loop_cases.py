@@ -12,16 +12,8 @@ from mlir import ir
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_triton.lowering.importer import ImportInput, import_graph
-
-
-class _Operator(torch._ops.HigherOrderOperator):
-    """A stand-in that only has the name; a graph of it is imported, never run."""
-
-    def __call__(self, *args, **kwargs):
-        raise NotImplementedError
-
-
-SCAN, WHILE = _Operator("keras_triton_scan"), _Operator("keras_triton_while")
+from keras_triton.torch_ops.loops import scan as SCAN
+from keras_triton.torch_ops.loops import while_loop as WHILE
 
 
 def meta(*shape, dtype=torch.float32) -> torch.Tensor:

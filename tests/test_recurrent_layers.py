@@ -125,7 +125,7 @@ def test_bodies_are_pure_graphs_that_name_their_layer():
         calls = [node for node in body.graph.nodes if node.op == "call_function"]
         for node in calls:
             is_op = isinstance(node.target, torch._ops.OpOverload)
-            assert is_op and not node.target._schema.is_mutable or node.target is operator.getitem
+            assert (is_op and not node.target._schema.is_mutable) or node.target is operator.getitem
             assert node.meta["val"] is not None
         places.append({node.meta["keras_layer"] for node in calls})
         assert all(place.startswith(layer.path) for place in places[-1])
