@@ -6,12 +6,13 @@ INSTALLED := $(VENV)/.installed
 
 # Keras's own tests need other backends too. They get an environment of their own, because every
 # import of Keras takes seconds longer where tensorflow is installed.
-SUITE_VENV ?= $(VENV)-suite
-SUITE_PY := $(SUITE_VENV)/bin/python
-SUITE_INSTALLED := $(SUITE_VENV)/.installed
+LIBRARIES_VENV ?= $(VENV)-libraries
+LIBRARIES_PY := $(LIBRARIES_VENV)/bin/python
+LIBRARIES_INSTALLED := $(LIBRARIES_VENV)/.installed
 SUITE ?= --part all
+LIBRARY_TESTS := $(shell grep -l importorskip tests/test_*.py)
 
-.PHONY: install install-suite test keras-suite lint types check format digits
+.PHONY: install install-libraries test test-libraries keras-suite lint types check format digits
 
 install: $(INSTALLED)
 
@@ -21,19 +22,23 @@ $(INSTALLED): pyproject.toml setup.py
 	$(PY) -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
 	touch $@
 
-install-suite: $(SUITE_INSTALLED)
+install-libraries: $(LIBRARIES_INSTALLED)
 
-$(SUITE_INSTALLED): pyproject.toml setup.py
-	test -x $(SUITE_PY) || $(PYTHON) -m venv $(SUITE_VENV)
-	$(SUITE_PY) -m pip install --quiet --constraint .ci/constraints.txt torch
-	$(SUITE_PY) -m pip install --quiet --constraint .ci/constraints.txt --editable '.[keras-suite]'
+$(LIBRARIES_INSTALLED): pyproject.toml setup.py
+	test -x $(LIBRARIES_PY) || $(PYTHON) -m venv $(LIBRARIES_VENV)
+	$(LIBRARIES_PY) -m pip install --quiet --constraint .ci/constraints.txt torch
+	$(LIBRARIES_PY) -m pip install --quiet --constraint .ci/constraints.txt --editable '.[libraries]'
 	touch $@
 
 test: install
 	$(PY) -m pytest
 
-keras-suite: install-suite
-	$(SUITE_PY) tests/keras_suite/run.py $(SUITE)
+keras-suite: install-libraries
+	$(LIBRARIES_PY) tests/keras_suite/run.py $(SUITE)
+
+# The tests that need more than Keras and torch; `make test` skips them.
+test-libraries: install-libraries
+	$(LIBRARIES_PY) -m pytest $(LIBRARY_TESTS)
 
 lint: install
 	$(PY) -m ruff format --check .

@@ -6,7 +6,7 @@
     python tests/keras_suite/run.py --backend torch     the same on torch, to compare
 
 The tests are those of the installed Keras; the list, `torch_passes.txt.gz`, was made with Keras
-3.15.1, torch 2.13 on a CPU and the packages of the `keras-suite` extra. Exits with 1 if a test
+3.15.1, torch 2.13 on a CPU and the packages of the `libraries` extra. Exits with 1 if a test
 that is not in `excluded_tests.txt` did not pass.
 """
 
