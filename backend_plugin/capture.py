@@ -39,7 +39,7 @@ from .decompositions import decomposition_table
 from .finish import Traced, finish
 from .gradient_state import GradientState
 from .loops.control_flow import traced_loops
-from .module_state import ReadModes, State
+from .module_state import ReadModes, RefuseClosures, State, closure_reason
 from .provenance import LAYER, LayerTrack, patched, track_layers
 from .signature import flatten
 from .state import CaptureScope, traced_state
@@ -151,6 +151,7 @@ class _Capture:
                 traced_state(self.scope),
                 self.modes.watch(),
                 self.gradients.watch(),
+                RefuseClosures(self._refuse_closure),
             ):
                 results = self._split_result(self.fn(*args, **kwargs))
                 if self.free:  # the batch of a step belongs to the step
@@ -203,6 +204,9 @@ class _Capture:
         leaves = [leaf.value if isinstance(leaf, Variable) else leaf for leaf in leaves]
         self.result = ResultTree.of(leaves, spec)
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    def _refuse_closure(self, tensor: torch.Tensor) -> None:
+        raise CaptureError(self.name, self.track.path, closure_reason(tensor))
 
     def _refuse_effects(self, data: list[torch.Tensor]) -> None:
         for tensor in data:

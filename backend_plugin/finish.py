@@ -19,7 +19,7 @@ from .graph_cleanup import (
     remove_copies,
 )
 from .loops.region import find_leak
-from .module_state import State
+from .module_state import State, closure_reason
 from .provenance import LAYER
 
 
@@ -75,11 +75,7 @@ def finish(traced: Traced) -> Captured:
 def _refuse(traced: Traced, constants: dict[Node, torch.Tensor]) -> None:
     for node, tensor in constants.items():
         if tensor.requires_grad:
-            reason = (
-                f"a tensor of shape {tuple(tensor.shape)} that requires gradients is used "
-                "directly instead of through a keras.Variable or a torch module"
-            )
-            raise CaptureError(traced.name, node.meta[LAYER], reason)
+            raise CaptureError(traced.name, node.meta[LAYER], closure_reason(tensor))
     for node in traced.module.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
             reason = (

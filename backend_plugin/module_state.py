@@ -15,7 +15,10 @@ import torch
 from keras.src.backend import Variable
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.layers.layer import Layer
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.nn.utils.stateless import _reparametrize_module
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from .provenance import patched
 
@@ -48,25 +51,33 @@ State = Variable | ModuleTensor
 """What a step may read and write: it has a `path`, and its storage as `_value`."""
 
 
-def own_tensors(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors of a module's parameters and buffers; Keras layers inside keep their own,
-    which are Keras variables."""
-    for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-        if tensor is not None:
-            yield prefix + name, tensor
-    for name, child in module._modules.items():
-        if child is not None and not isinstance(child, Layer):
-            yield from own_tensors(child, f"{prefix}{name}.")
+def own_parts(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
+    """A module and the torch modules in it, with their names. Keras layers and what they hold are not
+    part of it: Keras variables are all their state, but for what is registered with a layer itself.
+    """
+    yield prefix, module
+    if not isinstance(module, Layer):
+        for name, child in module.named_children():
+            if not isinstance(child, Layer):
+                yield from own_parts(child, f"{prefix}{name}.")
+
+
+def own_tensors(module: torch.nn.Module) -> Iterator[str]:
+    """The names of the parameters and buffers of `own_parts`."""
+    for prefix, part in own_parts(module):
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                yield prefix + name
 
 
 def states_of(module: torch.nn.Module) -> Iterator[State]:
     """Everything in a module that may have gradients: Keras variables, and other parameters."""
-    if isinstance(module, Layer):
-        yield from module.trainable_variables
-        return
     for name in module._parameters:
         if module._parameters[name] is not None:
             yield ModuleTensor(module, name)
+    if isinstance(module, Layer):
+        yield from module.trainable_variables
+        return
     for child in module.children():
         yield from states_of(child)
 
@@ -79,8 +90,8 @@ def traced_modules(scope_type: type) -> Iterator[None]:
     def wrap(original: Callable) -> Callable:
         @functools.wraps(original)
         def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-            own = isinstance(module, Layer) or id(module) in substituted
-            if own or not isinstance(get_stateless_scope(), scope_type):
+            known = id(module) in substituted or not any(own_tensors(module))
+            if known or not isinstance(get_stateless_scope(), scope_type):
                 return original(module, *args, **kwargs)
             with _substitute(module, substituted):
                 return original(module, *args, **kwargs)
@@ -93,9 +104,9 @@ def traced_modules(scope_type: type) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _substitute(module: torch.nn.Module, substituted: set[int]) -> Iterator[None]:
-    states = {name: ModuleTensor(module, name) for name, _ in own_tensors(module)}
+    states = {name: ModuleTensor(module, name) for name in own_tensors(module)}
     given = {name: state.value for name, state in states.items()}
-    inside = {id(part) for part in module.modules()} - substituted
+    inside = {id(part) for _, part in own_parts(module)} - substituted
     left = dict(given)
     substituted |= inside
     try:
@@ -140,3 +151,33 @@ class ReadModes:
         if id(module) not in self.found:
             self._written.add(id(module))
         module.__dict__["training"] = mode
+
+
+def closure_reason(tensor: torch.Tensor) -> str:
+    """Why a step cannot be captured that takes gradients with respect to a tensor of no state."""
+    return (
+        f"a tensor of shape {tuple(tensor.shape)} that requires gradients is used directly instead of "
+        "through a keras.Variable or a torch module"
+    )
+
+
+class RefuseClosures(TorchFunctionMode):
+    """Calls `refuse` with the first tensor from outside of the trace that gradients would flow to, as
+    soon as a call computes with it: a backward pass would leave traced gradients in it."""
+
+    def __init__(self, refuse: Callable[[torch.Tensor], None]) -> None:
+        super().__init__()
+        self._refuse = refuse
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, list | tuple) and result else result
+        if isinstance(first, FunctionalTensor) and first.requires_grad:
+            for tensor in tree_leaves((args, kwargs)):
+                if not isinstance(tensor, torch.Tensor) or isinstance(tensor, FunctionalTensor):
+                    continue
+                if tensor.requires_grad:
+                    self._refuse(tensor)
+        return result
