@@ -1,5 +1,6 @@
 """How large the integers of a traced tensor can be, as far as the ops that made it tell."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def _place(x: torch.fx.Node, dim: int | None = None, keepdim: bool = False) -> i
     return (shape.numel() if dim is None else shape[dim]) - 1
 
 
-_RULES = {
+_RULES: dict[Any, Callable[..., int | None]] = {
     aten.clamp.default: _clamped,
     aten.clamp.Tensor: _clamped,
     aten.remainder.Scalar: _remainder,

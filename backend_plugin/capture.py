@@ -6,12 +6,10 @@ Shapes and dtypes are static: one capture per input signature.
 """
 
 import inspect
-import random
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import optree
 import torch
 from keras.src.backend import Variable
@@ -38,6 +36,7 @@ from .captured import Captured, ResultTree, Surroundings
 from .decompositions import decomposition_table
 from .finish import Traced, finish
 from .gradient_state import GradientState
+from .host_random import HostRandom
 from .loops.control_flow import traced_loops
 from .module_state import ReadModes, RefuseClosures, State, closure_reason
 from .provenance import LAYER, LayerTrack, patched, track_layers
@@ -84,9 +83,12 @@ def capture(
         torch.set_grad_enabled(enabled),
         track_layers(ROOT_LAYER) as track,
     ):
+        capturing = _Capture(fn, (args, dict(kwargs or {})), name, track, free)
         try:
-            return _Capture(fn, (args, dict(kwargs or {})), name, track, free).run()
+            return capturing.run()
         except Exception as error:
+            # Run op by op now, the step draws what it would have drawn without this attempt.
+            capturing.random.restore()
             # Variables that the step created have no value yet, and nobody else will give them one.
             initialize_all_variables()
             failure = explain_failure(error, name, track.failed_at or track.path)
@@ -120,15 +122,15 @@ class _Capture:
         self.differentiable_results: list[int] = []
         self.differentiable_inputs: list[int] = []
         self.result: ResultTree | None = None
+        self.random = HostRandom.now()
 
     def run(self) -> Captured:
         # Lazy: a graph module compiles its Python code twice otherwise, a tenth of the capture.
-        before = _host_random_state()
         with self.fake_mode, _use_lazy_graph_module(True):
             fakes = [_empty_like(self.leaves[i]) for i in self.positions]
             with torch.autograd.set_multithreading_enabled(False):
                 module = make_fx(self._step, decomposition_table=decomposition_table())(*fakes)
-        if _host_random_state() != before:
+        if not self.random.is_current():
             reason = "numbers from Python's or NumPy's random module would be frozen into the graph"
             raise CaptureError(self.name, ROOT_LAYER, reason)
         for node in module.graph.nodes:
@@ -275,11 +277,6 @@ def _tracer() -> Any:
     mode = get_proxy_mode()
     assert mode is not None, "called outside of make_fx"
     return mode.tracer
-
-
-def _host_random_state() -> tuple[Any, ...]:
-    numpy_state = np.random.get_state(legacy=False)["state"]
-    return random.getstate(), numpy_state["pos"], numpy_state["key"].tobytes()
 
 
 def _without_linalg_checks(has_effects: Callable[[Any], bool]) -> Callable[[Any], bool]:

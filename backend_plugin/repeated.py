@@ -7,6 +7,7 @@ with the number of steps.
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
@@ -81,7 +82,7 @@ class _Loop:
         graph.output((*returned[first_state:], *returned[:first_state]))
         return GraphModule(self.step, graph)
 
-    def _scan(self, arguments: tuple) -> list[Node]:
+    def _scan(self, arguments: tuple[Any, ...]) -> list[Node]:
         node = self.graph.call_function(scan, arguments)
         returned = [self._value(node) for node in (*self.written, *self.results)]
         carries = len(arguments[1])
@@ -97,7 +98,7 @@ class _Loop:
 
     def _zeros(self, like: Node) -> Node:
         value = self._value(like)
-        options = {"dtype": value.dtype, "device": value.device, "pin_memory": False}
+        options: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
         node = self.graph.call_function(aten.full.default, (list(value.shape), 0), options)
         return _label(node, value)
 
@@ -112,7 +113,7 @@ class _Loop:
         shape = [count * rows, *rest]
         return self._call(aten.view.default, (stacked, shape), value.new_empty(shape))
 
-    def _call(self, target, args: tuple, value: torch.Tensor) -> Node:
+    def _call(self, target: Any, args: tuple[Any, ...], value: torch.Tensor) -> Node:
         return _label(self.graph.call_function(target, args), value)
 
 
