@@ -118,9 +118,10 @@ class _Reader:
     def _constant(self, op: ir.Operation) -> None:
         self.indices[op.results[0]] = (0, ir.IntegerAttr(op.attributes["value"]).value)
 
-    def _difference(self, op: ir.Operation) -> None:
+    def _sum(self, op: ir.Operation) -> None:
         (a, b), (c, d) = (self.index(value) for value in op.operands)
-        self.indices[op.results[0]] = (a - c, b - d)
+        sign = -1 if op.name == "arith.subi" else 1
+        self.indices[op.results[0]] = (a + sign * c, b + sign * d)
 
     def _arena_view(self, op: ir.Operation) -> None:
         _, start = self.index(op.operands[1])
@@ -251,7 +252,8 @@ class _LoopReader(_Reader):
 
 _NAMING = {
     "arith.constant": _Reader._constant,
-    "arith.subi": _Reader._difference,
+    "arith.addi": _Reader._sum,
+    "arith.subi": _Reader._sum,
     "memref.view": _Reader._arena_view,
     "memref.collapse_shape": _Reader._reshape,
     "memref.expand_shape": _Reader._reshape,

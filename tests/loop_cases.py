@@ -153,6 +153,24 @@ CASES = {
     "no carries": Case(lambda x, w: (torch.tanh(x @ w),), [], [meta(3, 2)], [meta(2, 4)], 3),
     "carries change places": Case(lambda a, b: (b, a, a), [meta(4), meta(4)], [], [], 3),
     "old carry stacked": Case(lambda a, x: (a + x, a, x), [meta(4)], [meta(4)], [], 3),
+    "old and new carry stacked": Case(
+        lambda a, x: (lambda new: (new, new, a, new * 2))(torch.tanh(a + x)),
+        [meta(2, 3)], [meta(2, 3)], [], 4,
+    ),
+    "old and new carry stacked in reverse": Case(
+        lambda a, b, x: (lambda c, d: (c, d, b, c, a, d))(a @ x, torch.tanh(b) + x),
+        [meta(3, 3), meta(3, 3)], [meta(3, 3)], [], 3, True,
+    ),
+    "donated carries": Case(
+        lambda a, b, x: (a * 0.5 + x, torch.tanh(b @ x)),
+        [meta(3, 3), meta(3, 3)], [meta(3, 3)], [], 3, donated={0: 0, 1: 1},
+    ),
+    "donated carry with its history": Case(
+        lambda a, x: (a * 0.5 + x, a), [meta(3)], [meta(3)], [], 4, donated={0: 0}
+    ),
+    "donated carry read elsewhere": Case(
+        lambda a, k: (a * 0.5 + k, k), [meta(3)], [], [meta(3)], 3, donated={1: 0}
+    ),
     "product of a carry": Case(lambda h, w: (torch.tanh(h @ w),), [meta(3, 3)], [], [meta(3, 3)], 4),
     "product, odd count": Case(
         lambda h, w: (torch.tanh(h @ w), h), [meta(3, 3)], [], [meta(3, 3)], 3, True

@@ -105,4 +105,5 @@ def test_runs_on_every_target(name, target):
     compiled = compile_module(case.module(), choose(target, CPU), CPU, name="loop")
     for seed in (0, 1):  # the second run meets other data at other addresses
         inputs = case.inputs(seed)
-        assert_results(compiled(inputs), case.expected(inputs), **ROUNDED)
+        expected = case.expected(inputs)
+        assert_results(compiled(inputs), expected, **ROUNDED)

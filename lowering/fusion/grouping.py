@@ -285,11 +285,11 @@ def _shown(extents: tuple[int, ...]) -> str:
     return "x".join(map(str, extents)) or "a scalar"
 
 
-def update_values(graph: Graph) -> frozenset[int]:
+def update_values(graph: Graph, *, by_optimizer: bool = False) -> frozenset[int]:
     """Loops' values, shaped as a parameter, that lead to new values of donated arguments only.
 
-    Where the optimizer's layer is named, only its loops count. One such chain alone is no group of
-    updates, and then nothing is kept apart.
+    Where the optimizer's layer is named (or `by_optimizer` says it must be), only its loops count. One
+    such chain alone is no group of updates, and then nothing is kept apart.
     """
     users = graph.users()
     returned = set(graph.results)
@@ -308,7 +308,8 @@ def update_values(graph: Graph) -> frozenset[int]:
             updates.add(value)
     named = {value for value in updates if _is_optimizer(graph, value)}
     ends = [value for value in graph.donated if value in updates and (not named or value in named)]
-    return frozenset(named or updates) if len(ends) > 1 else frozenset()
+    found = named if by_optimizer else named or updates
+    return frozenset(found) if len(ends) > 1 else frozenset()
 
 
 def _same_domain(graph: Graph, user: int, loop: Loop) -> bool:

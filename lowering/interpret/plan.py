@@ -187,6 +187,7 @@ OPS: dict[str, Callable[[ir.Operation, Sequence[Tensor]], Tensor | None]] = {
     "memref.cast": lambda op, operands: operands[0],
     "memref.subview": _subview,
     "memref.load": _loaded,
+    "arith.addi": lambda op, operands: operands[0] + operands[1],
     "arith.subi": lambda op, operands: operands[0] - operands[1],
     "memref.copy": _copy,
 }

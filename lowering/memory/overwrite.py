@@ -31,8 +31,7 @@ class Overwriting:
             return False
         if loop_of(self.known[step.callee]) is not None:
             return self.replaced(program, root) == argument
-        result = step.results.index(root)
-        return _elementwise(self._instances(step.callee), reads[0], result)
+        return _elementwise(self._instances(step.callee), reads[0], step.roots.index(root))
 
     def replaced(self, program: Program, root: int) -> int | None:
         """For the final value of a loop's carry, the root that the carry starts from if both may
@@ -40,8 +39,11 @@ class Overwriting:
         """
         number = program.maker[root]
         step = program.steps[number]
-        function, result = self.known[step.callee], step.results.index(root)
+        function = self.known[step.callee]
+        result = next(i for i, part in enumerate(step.results) if part.root == root)
         if loop_of(function) is None or result >= carries_of(function):
+            return None
+        if not program.is_whole(step.results[result]):
             return None
         start = step.inputs[result]
         once = sum(part.root == start.root for part in step.inputs) == 1

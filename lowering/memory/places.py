@@ -8,13 +8,14 @@ place. The body of a loop is planned once; its temporaries lie in the same place
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlir import ir
 
 from ..arena import Arena
 from ..loops import Scan, While, donations, loop_of
+from .history import History
 from .overwrite import Overwriting
 from .program import Part, Program, Step, read_program
 
@@ -38,9 +39,11 @@ class Carry:
     """How a scan's iterations hand on a carry.
 
     Attributes:
-        kind: "place" (each overwrites it), "stack" (each reads what the one before stacked) or "swap"
-            (from one of two buffers into the other).
-        index: for "stack" the output, for "swap" where in the arena the second buffer begins.
+        kind: "place" (each overwrites it), "stack" (each reads what the one before stacked), "history"
+            (it lives in the stack of its old values) or "swap" (from one of two buffers into the
+            other).
+        index: for "stack" the output, for "history" the root, for "swap" where in the arena the second
+            buffer begins.
     """
 
     kind: str
@@ -104,9 +107,11 @@ class Planner:
         self._set_aside(layout)
         return layout
 
-    def _open(self, name: str) -> Layout:
-        """A function's layout with its arguments and those results that are written in place."""
-        program = read_program(self.known[name], self.overwriting.updates)
+    def _open(self, name: str, kept: Sequence[History] = ()) -> Layout:
+        """A function's layout with its arguments and those results that are written in place; `kept`
+        are the histories of the scan whose body it is.
+        """
+        program = read_program(self.known, name, self.overwriting.updates)
         layout = Layout(program, self.donated[name])
         layout.places = {i: Place("argument", i) for i in range(program.arguments)}
         owner = {result: argument for argument, result in layout.donated.items()}
@@ -115,13 +120,20 @@ class Planner:
             donor = owner.get(k)
             wanted = Place("output", next(outputs)) if donor is None else Place("argument", donor)
             layout.wanted.append(wanted)
+        for history in kept:
+            here, following = Place("argument", history.carry), Place("next", history.carry)
+            for k in history.old:
+                layout.wanted[k] = here
+            for k in (history.carry, *history.new):
+                layout.wanted[k] = following
         # Outputs first: a carry that is stacked too is read from there.
         for k in sorted(range(len(program.results)), key=owner.__contains__):
             part, wanted = program.results[k], layout.wanted[k]
             fresh = part.root in program.maker and part.root not in layout.places
             if not fresh or not program.is_whole(part):
                 continue
-            if wanted.base == "output" or self.overwriting.is_safe(program, owner[k], part.root):
+            free = wanted.base != "argument"
+            if free or self.overwriting.is_safe(program, owner[k], part.root):
                 layout.places[part.root] = wanted
         return layout
 
@@ -130,10 +142,10 @@ class Planner:
         program, held = layout.program, set()
         for number, step in enumerate(program.steps):
             replaced = self._place_results(layout, step)
-            held = held - replaced | {r for r in step.results if layout.places[r].base == "arena"}
+            held = held - replaced | {r for r in step.roots if layout.places[r].base == "arena"}
             loop = loop_of(self.known[step.callee])
             if loop is not None:
-                layout.loops[number] = self._loop(loop)
+                layout.loops[number] = self._loop(loop, step)
             dead = {root for root in held if program.last_use.get(root, number) <= number}
             for root in sorted(dead):
                 self.arena.give(layout.places[root].index, program.types[root].nbytes)
@@ -143,7 +155,7 @@ class Planner:
     def _place_results(self, layout: Layout, step: Step) -> set[int]:
         """Places a step's results; returns the roots whose part of the arena is a result's now."""
         replaced = set()
-        for root in step.results:
+        for root in step.roots:
             if root in layout.places:
                 continue
             start = self.overwriting.replaced(layout.program, root)
@@ -163,13 +175,13 @@ class Planner:
             if overwritten and not layout.is_at(part, Place("argument", argument)):
                 layout.asides[k] = self.arena.take(part.type.nbytes)
 
-    def _loop(self, loop: Scan | While) -> LoopLayout:
+    def _loop(self, loop: Scan | While, step: Step) -> LoopLayout:
         found = LoopLayout(loop)
         if isinstance(loop, While):
             found.flag = self.arena.take(1)
         for name in loop.functions:
-            layout = found.functions[name] = self._open(name)
-            used = self._carries(found, layout) if isinstance(loop, Scan) else []
+            layout = found.functions[name] = self._open(name, step.histories)
+            used = self._carries(found, layout, step) if isinstance(loop, Scan) else []
             held = self._place_steps(layout)
             if isinstance(loop, While):
                 self._set_aside(layout)
@@ -182,13 +194,16 @@ class Planner:
             self.arena.give(found.flag, 1)
         return found
 
-    def _carries(self, found: LoopLayout, layout: Layout) -> list[tuple[int, int]]:
+    def _carries(self, found: LoopLayout, layout: Layout, step: Step) -> list[tuple[int, int]]:
         """Decides how carries are handed on; returns the second buffers (offset, bytes)."""
         program, buffers = layout.program, []
+        kept = {history.carry for history in step.histories}
         for i in range(len(layout.donated)):
             part = program.results[i]
             place = layout.places.get(part.root)
-            if place is not None and layout.is_at(part, Place("argument", i)):
+            if i in kept:
+                found.carries.append(Carry("history", step.results[i].root))
+            elif place is not None and layout.is_at(part, Place("argument", i)):
                 found.carries.append(Carry("place"))
             elif place is not None and place.base == "output" and program.is_whole(part):
                 found.carries.append(Carry("stack", place.index))

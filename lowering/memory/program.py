@@ -9,7 +9,9 @@ from functools import cached_property
 from mlir import ir
 
 from ..errors import LoweringError
+from ..loops import Scan, loop_of
 from ..mlir import TensorType, callee
+from .history import History, histories, places_type
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,18 @@ class Part:
 
 @dataclass
 class Step:
-    """A call of a kernel, an extern or a loop."""
+    """A call of a kernel, an extern or a loop; `histories` are those of a scan."""
 
     callee: str
     inputs: list[Part]
-    results: list[int]
+    results: list[Part]
     location: str
+    histories: list[History] = field(default_factory=list)
+
+    @property
+    def roots(self) -> list[int]:
+        """What it writes, each once."""
+        return list(dict.fromkeys(part.root for part in self.results))
 
 
 @dataclass
@@ -56,25 +64,35 @@ class Program:
         """Root -> the first step that writes it; none for arguments."""
         makers: dict[int, int] = {}
         for number, step in enumerate(self.steps):
-            for root in step.results:
+            for root in step.roots:
                 makers.setdefault(root, number)
         return makers
+
+    def add_root(self, kind: TensorType) -> Part:
+        """A new root, whole."""
+        self.types.append(kind)
+        return Part(len(self.types) - 1, 0, kind)
 
     def is_whole(self, part: Part) -> bool:
         """Whether a part is all of its root."""
         return part.type.size == self.types[part.root].size
 
 
-def read_program(function: ir.OpView, updates: Callable[[str], Mapping[int, int]]) -> Program:
+def read_program(
+    known: Mapping[str, ir.OpView], name: str, updates: Callable[[str], Mapping[int, int]]
+) -> Program:
     """The steps of a function of stage "regions".
 
-    `updates` says of which functions a result lies in an argument's memory: result -> argument.
+    Args:
+        known: the functions of the module.
+        name: of the function.
+        updates: for a kernel, its results that lie in an argument's memory: result -> argument.
 
     Raises:
         LoweringError: an op that is neither a call nor a view of one piece of memory; an update of
             what others read too.
     """
-    block = function.regions[0].blocks[0]
+    block = known[name].regions[0].blocks[0]
     types = [TensorType.of(argument) for argument in block.arguments]
     program = Program(types, len(types))
     parts: dict[ir.Value, Part] = {a: Part(i, 0, types[i]) for i, a in enumerate(block.arguments)}
@@ -82,23 +100,14 @@ def read_program(function: ir.OpView, updates: Callable[[str], Mapping[int, int]
         op = view.operation
         operands = [parts[value] for value in op.operands]
         if op.name == "func.call":
-            results = []
-            updated = updates(callee(op))
-            for i, result in enumerate(op.results):
-                if i in updated:
-                    parts[result] = _updated(program, operands[updated[i]], op.operands[updated[i]])
-                    results.append(parts[result].root)
-                    continue
-                results.append(len(types))
-                types.append(TensorType.of(result))
-                parts[result] = Part(results[-1], 0, types[-1])
-            program.steps.append(Step(callee(op), operands, results, str(op.location)))
+            step = _step(program, op, operands, known, updates(callee(op)))
+            program.steps.append(step)
+            parts.update(zip(op.results, step.results, strict=True))
         elif op.name in ("tensor.collapse_shape", "tensor.expand_shape"):
             kind = TensorType.of(op.results[0])
             parts[op.results[0]] = Part(operands[0].root, operands[0].start, kind)
         elif op.name == "tensor.empty":
-            parts[op.results[0]] = Part(len(types), 0, TensorType.of(op.results[0]))
-            types.append(parts[op.results[0]].type)
+            parts[op.results[0]] = program.add_root(TensorType.of(op.results[0]))
         elif op.name == "tensor.extract_slice":
             parts[op.results[0]] = _sliced(op, operands[0])
         elif op.name == "func.return":
@@ -106,6 +115,33 @@ def read_program(function: ir.OpView, updates: Callable[[str], Mapping[int, int]
         else:
             raise LoweringError(f"{op.name} cannot stand in a caller of stage regions")
     return program
+
+
+def _step(
+    program: Program,
+    op: ir.Operation,
+    operands: list[Part],
+    known: Mapping[str, ir.OpView],
+    updates: Mapping[int, int],
+) -> Step:
+    """A call, with memory for its results."""
+    found: dict[int, Part] = {}
+    loop, kept = loop_of(known[callee(op)]), []
+    if isinstance(loop, Scan):
+        kept = histories(loop, known[loop.body])
+        for history in kept:
+            carry = TensorType.of(op.results[history.carry])
+            whole = program.add_root(places_type(loop, carry))
+            for result, start in history.starts(loop, carry.size).items():
+                kind = TensorType.of(op.results[result])
+                found[result] = Part(whole.root, start, kind)
+    for result, argument in updates.items():
+        found[result] = _updated(program, operands[argument], op.operands[argument])
+    for number, result in enumerate(op.results):
+        if number not in found:
+            found[number] = program.add_root(TensorType.of(result))
+    results = [found[number] for number in range(len(op.results))]
+    return Step(callee(op), operands, results, str(op.location), kept)
 
 
 def _updated(program: Program, part: Part, value: ir.Value) -> Part:

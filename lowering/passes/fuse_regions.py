@@ -74,8 +74,8 @@ class FuseRegions(Pass):
     def _fuse(self, graph: Graph, name: str, count: int) -> tuple[list[str], str]:
         """The kernels of a function, numbered from `count`, and the function that calls them."""
         graph.drop_dead()
-        # A loop's carries are no parameters: their new values fuse with what makes them.
-        updates = update_values(graph) if name == "main" else frozenset()
+        # A loop's carries are parameters only if an optimizer updates them.
+        updates = update_values(graph, by_optimizer=name != "main")
         if self.epilogues:
             # Measured on a transformer block: without epilogues this made more kernels, not fewer.
             sink_reshapes(graph, updates)

@@ -15,6 +15,7 @@ from ..errors import LoweringError
 from ..loops import code
 from ..memory.places import Planner
 from ..memory.write import PlanText
+from ..memory.write_loops import write_loop
 from ..mlir import functions, parse
 from .base import Pass, PassError
 
@@ -32,7 +33,7 @@ class PlanBuffers(Pass):
         try:
             planner = Planner(known)
             layout = planner.plan()
-            text = PlanText(layout, known, planner.arena.size).text(kernels)
+            text = PlanText(layout, known, planner.arena.size, write_loop).text(kernels)
         except LoweringError as error:
             raise PassError(f"{self.name}: {error}") from None
         return parse(text)
