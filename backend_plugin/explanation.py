@@ -37,8 +37,9 @@ def explain(model_or_fn: Any, *example: Any) -> Report:
 
 def capture_example(model_or_fn: Any, *example: Any) -> Captured:
     """The captured step that `explain` explains."""
-    with torch.no_grad():
-        return example_of(model_or_fn, *example).capture()
+    called = example_of(model_or_fn, *example)
+    with torch.set_grad_enabled(not called.free):
+        return called.capture()
 
 
 @dataclass(frozen=True)
