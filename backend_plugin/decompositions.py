@@ -62,6 +62,8 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         {
             aten.copy.default: _copy,
             aten.elu.default: _elu,
+            aten.eye.default: _eye,
+            aten.eye.m: _eye,
             aten.gelu.default: _gelu,
             aten.hardtanh.default: torch.clamp,
             aten.leaky_relu.default: _leaky_relu,
@@ -87,6 +89,20 @@ def _masked_fill(x: torch.Tensor, mask: torch.Tensor, value: torch.Tensor | floa
     if not isinstance(value, torch.Tensor):
         value = torch.scalar_tensor(value, dtype=x.dtype, device=x.device)
     return torch.where(mask, value.to(x.dtype), x)
+
+
+def _eye(
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    **_layout: object,
+) -> torch.Tensor:
+    # torch's own rule counts in uint8 where it can, which has no arithmetic here.
+    rows = torch.arange(n, device=device).unsqueeze(1)
+    columns = torch.arange(n if m is None else m, device=device)
+    return (rows == columns).to(dtype or torch.get_default_dtype())
 
 
 @pw_cast_for_opmath
