@@ -42,7 +42,9 @@ def distance(got: torch.Tensor, want: torch.Tensor) -> Distance:
     got, want = got.to(wide), want.to(wide)
     lost = got.isnan() != want.isnan()
     same = (got == want) | (got.isnan() & want.isnan())
-    difference = torch.where(same, 0.0, (got - want).abs()).nan_to_num(nan=float("inf"))
+    difference = torch.where(same, 0.0, (got - want).abs()).nan_to_num(
+        nan=float("inf"), posinf=float("inf")
+    )
     difference = torch.where(lost, float("inf"), difference)
     finite = want[want.isfinite()]
     scale = max(finite.abs().max().item() if finite.numel() else 1.0, 1e-12)

@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 
 from keras_triton import check, cli, kernels
+from keras_triton.distance import Distance
 from keras_triton.settings import settings
 
 MODULE = """
@@ -136,7 +137,7 @@ def test_compare_prints_the_distance_of_every_target(module, capsys):
 def test_compare_fails_where_a_target_is_wrong(module, capsys, monkeypatch):
     from keras_triton import tools
 
-    monkeypatch.setattr(tools, "_distance", lambda got, want: 0.5)
+    monkeypatch.setattr(tools, "distance", lambda got, want: Distance(relative=0.5))
     assert cli.main(["compare", module, "--json"]) == 1
     assert not any(row["ok"] for row in json.loads(capsys.readouterr().out))
 
@@ -235,7 +236,7 @@ def test_a_saved_model_whose_step_needs_more_than_the_file_says(tmp_path, capsys
     path = str(tmp_path / "model.keras")
     inputs = keras.Input((None, 6))
     keras.Model(inputs, layers.Dense(3)(inputs)).save(path)
-    assert "explain needs every extent but the batch" in sentence_of(capsys, "explain", path)
+    assert "every extent but the batch is needed" in sentence_of(capsys, "explain", path)
     assert "needs targets" in sentence_of(capsys, "explain", path, "--step", "train")
 
 
