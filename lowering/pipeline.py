@@ -12,6 +12,7 @@ from .passes.base import Pass
 from .passes.canonicalize_keras import CanonicalizeKeras
 from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
+from .passes.hoist_sums import HoistSums
 from .passes.lower_to_linalg import LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
@@ -47,6 +48,7 @@ def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
+        HoistSums(),  # keras -> keras: sums over all iterations of a loop, after it
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op
         LowerToLinalg(decompose=SPELLED_OUT if decompose else frozenset()),  # keras -> linalg

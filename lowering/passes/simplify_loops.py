@@ -16,6 +16,7 @@ from mlir import ir
 from .. import dialect
 from ..build import OpBuilder
 from ..keras_rewrites import source
+from ..loop_edit import call_again, named_twice, retype, set_returned, terminator
 from ..loops import SCAN, Scan, While, code, loop_of
 from ..mlir import TensorType, callee, context, functions, parse, text
 from .base import Pass
@@ -38,20 +39,11 @@ class SimplifyLoops(Pass):
             if not any(map(loop_of, known.values())):
                 return copied
             # From the outermost in: what a loop does not need, the loops inside need not make.
-            _simplify("main", known, _shared(known, code(copied)))
+            _simplify("main", known, named_twice(known))
             for function in code(copied).values():
                 drop_unread(function)
         # Bodies know numbers now that were operands before.
         return CanonicalizeKeras().run(copied)
-
-
-def _shared(known: Mapping[str, ir.OpView], running: Mapping[str, ir.OpView]) -> set[str]:
-    """The functions that more than one call or loop names."""
-    loops = (loop for function in known.values() if (loop := loop_of(function)))
-    uses = [name for loop in loops for name in loop.functions]
-    for function in running.values():
-        uses += map(callee, function.regions[0].blocks[0].operations)
-    return {name for name in uses if uses.count(name) > 1}
 
 
 def _simplify(name: str, known: Mapping[str, ir.OpView], shared: set[str]) -> None:
@@ -94,7 +86,7 @@ class _LoopCall:
     @property
     def returned(self) -> list[ir.Value]:
         """What the body returns."""
-        return list(_terminator(self.blocks[-1]).operands)
+        return list(terminator(self.blocks[-1]).operands)
 
     def simplify(self) -> None:
         for function in self.functions:
@@ -138,7 +130,7 @@ class _LoopCall:
         needed = {i for i, result in enumerate(self.call.results) if list(result.uses)}
         wanted = set().union(*(depends[i] for i in needed))
         if isinstance(self.loop, While):
-            wanted |= _arguments_of(_terminator(self.blocks[0]).operands[0])
+            wanted |= _arguments_of(terminator(self.blocks[0]).operands[0])
         while carried := {i for i in wanted if i < self.carries} - needed:
             needed |= carried
             wanted |= set().union(*(depends[i] for i in carried))
@@ -148,7 +140,7 @@ class _LoopCall:
         """The operands that stay: the carries of those results, and what they or a condition read."""
         wanted = set().union(*(_arguments_of(self.returned[i]) for i in results))
         if isinstance(self.loop, While):
-            wanted |= _arguments_of(_terminator(self.blocks[0]).operands[0])
+            wanted |= _arguments_of(terminator(self.blocks[0]).operands[0])
         read = [i for i in range(self.carries, len(self.operands)) if i in wanted]
         return [*(i for i in results if i < self.carries), *read]
 
@@ -157,26 +149,17 @@ class _LoopCall:
         for function in self.functions:
             block = function.regions[0].blocks[0]
             if function is self.functions[-1]:
-                _return(block, [self.returned[i] for i in results])
+                set_returned(function, [self.returned[i] for i in results])
             drop_unread(function)
             for i in reversed(range(len(block.arguments))):
                 if i not in operands:
                     block.erase_argument(i)
-            _retype(function)
+            retype(function)
         if isinstance(self.loop, Scan):
             self._recount(operands)
         given = [self.operands[i] for i in operands]
         kinds = [self.call.results[i].type for i in results]
-        with ir.InsertionPoint(self.call):
-            made = ir.Operation.create(
-                "func.call",
-                results=kinds,
-                operands=given,
-                attributes={"callee": self.call.attributes["callee"]},
-                loc=self.call.location,
-            )
-        kind = ir.FunctionType.get([value.type for value in given], kinds)
-        self.declaration.operation.attributes["function_type"] = ir.TypeAttr.get(kind)
+        made = call_again(self.call, self.declaration, given, kinds)
         for i, result in zip(results, made.results, strict=True):
             self.call.results[i].replace_all_uses_with(result)
         self.call.erase()
@@ -187,10 +170,6 @@ class _LoopCall:
         scanned = sum(map(self._is_scanned, operands))
         loop = replace(self.loop, carries=carries, scanned=scanned)
         self.declaration.operation.attributes[SCAN] = loop.to_attribute()
-
-
-def _terminator(block: ir.Block) -> ir.Operation:
-    return list(block.operations)[-1].operation
 
 
 def _arguments_of(value: ir.Value) -> set[int]:
@@ -216,17 +195,3 @@ def _number_like(full: ir.Operation, argument: ir.Value, block: ir.Block) -> ir.
     with ir.InsertionPoint.at_block_begin(block):
         value = dialect.attributes_of(full)["value"]
         return OpBuilder(full.location).full(value, kind.shape, kind.dtype)
-
-
-def _return(block: ir.Block, values: Sequence[ir.Value]) -> None:
-    old = _terminator(block)
-    with ir.InsertionPoint(old):
-        ir.Operation.create("func.return", operands=list(values), loc=old.location)
-    old.erase()
-
-
-def _retype(function: ir.OpView) -> None:
-    block = function.regions[0].blocks[0]
-    inputs = [argument.type for argument in block.arguments]
-    kind = ir.FunctionType.get(inputs, [value.type for value in _terminator(block).operands])
-    function.operation.attributes["function_type"] = ir.TypeAttr.get(kind)
