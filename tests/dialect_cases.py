@@ -193,6 +193,7 @@ def shapes() -> dict[str, Case]:
         "transpose": Case(
             [x], {"permutation": (2, 0, 1)}, numpy(lambda x: x.transpose(2, 0, 1).copy())
         ),
+        "barrier": Case([x], {}, numpy(lambda x: x.copy())),
         "slice": Case([x], bounds, numpy(lambda x: x[:, 1:3, ::3].copy())),
         "reverse": Case([x], {"axes": (0, 2)}, numpy(lambda x: x[::-1, :, ::-1].copy())),
         "concat": Case(

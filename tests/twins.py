@@ -107,14 +107,15 @@ def calls(x: Any, y: Any = None, epochs: int = 2, **fit_options: Any) -> Callabl
         tests = model.evaluate(x, y, return_dict=True, **options)
         predictions = keras.tree.flatten(model.predict(x, **options))
         return {
-            **_numbered("logs", logs.values()),
-            **_numbered("test logs", tests.values()),
-            **_numbered("predictions", predictions),
+            **numbered("logs", logs.values()),
+            **numbered("test logs", tests.values()),
+            **numbered("predictions", predictions),
         }
 
     return run
 
 
-def _numbered(kind: str, values: Any) -> dict[str, Any]:
-    # Keras numbers metrics of one kind through a process, so names differ from model to model.
+def numbered(kind: str, values: Any) -> dict[str, Any]:
+    """Values by their place: Keras numbers metrics of one kind through a process, so that their names
+    differ from model to model."""
     return {f"{kind} {i}": value for i, value in enumerate(values)}

@@ -6,6 +6,7 @@ implementations here are composed of torch ops for any device; the compiler repl
 """
 
 from .attention import attention, attention_grad
+from .barrier import barrier
 from .binomial import random_binomial
 from .conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
 from .ctc import ctc_loss, ctc_loss_grad
@@ -19,6 +20,7 @@ __all__ = [
     "attention_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
+    "barrier",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_kernel_grad",

@@ -8,6 +8,11 @@ from functools import partial
 from ..importer import Builder, Value, rule
 
 
+@rule("keras_triton.barrier.default")
+def _barrier(b: Builder, x: Value) -> Value:
+    return b.emit("barrier", x)
+
+
 @rule("keras_triton.random_bits.default")
 def _random_bits(b: Builder, key: Value, shape: Sequence[int], stream: int = 0) -> Value:
     return b.emit("random_bits", key, shape=tuple(shape), stream=stream)

@@ -227,6 +227,15 @@ def _reshape(lowering: Lowering, op: ir.Operation) -> None:
     )
 
 
+@lowers("barrier")
+def _barrier(lowering: Lowering, op: ir.Operation) -> None:
+    """Equal ops have been merged by now."""
+    if op.operands[0] in lowering.splats:
+        lowering.splats[op.results[0]] = lowering.splats[op.operands[0]]
+    else:
+        lowering.bind(op.results[0], lowering.named(op.operands[0])[0])
+
+
 @lowers("slice")
 def _slice(lowering: Lowering, op: ir.Operation) -> None:
     """A range that is one piece of memory is a view; any other is read where it lies."""

@@ -46,6 +46,12 @@ def _iota(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     ]
 
 
+@define("barrier", "x", lambda types, attributes: [types[0]])
+def _barrier(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """x. No op that reads it is merged with one that reads x."""
+    return [xs[0]]
+
+
 def _infer_broadcast_to(types: Types, attributes: Attributes) -> list[TensorType]:
     result = types[0].with_shape(attributes["shape"])
     if result.rank < types[0].rank or broadcast([types[0], result]) != result.shape:

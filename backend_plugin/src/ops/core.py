@@ -1,11 +1,12 @@
 """Tensors, variables, control flow and shape inference: Keras's for torch, scattering and updates in
-one op, slicing at tensors."""
+one op, slicing at tensors, rematerialization that repeats its random numbers."""
 
 import torch
 from keras.src.backend.torch.ops import core as torch_core
 from keras.src.backend.torch.ops.core import *  # noqa: F403
 from keras.src.backend.torch.ops.core import convert_to_tensor, get_device, scan
 
+from .remat import remat  # noqa: F401
 from .slicing import slice, slice_update  # noqa: F401
 from .updates import scatter_update  # noqa: F401
 
