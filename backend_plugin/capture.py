@@ -5,9 +5,11 @@ input at its first use, and an output if it changes; mutation is functionalized 
 Shapes and dtypes are static: one capture per input signature.
 """
 
+import contextlib
 import inspect
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optree
@@ -81,6 +83,7 @@ def capture(
         _ONE_AT_A_TIME,
         torch.inference_mode(False),
         torch.set_grad_enabled(enabled),
+        _without_log_of_failures(),
         track_layers(ROOT_LAYER) as track,
     ):
         capturing = _Capture(fn, (args, dict(kwargs or {})), name, track, free)
@@ -95,6 +98,17 @@ def capture(
             if failure is None or failure is error:
                 raise
             raise failure from error
+
+
+@contextlib.contextmanager
+def _without_log_of_failures() -> Iterator[None]:
+    """torch logs a traceback of every op that fails on fake tensors, besides raising the error."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 class _Capture:

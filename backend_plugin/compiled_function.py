@@ -60,6 +60,7 @@ class CompiledFunction:
         self._programs: dict[Hashable, list[BoundProgram]] = {}
         self._attempts: dict[Hashable, int] = {}
         self._hopeless: set[Hashable] = set()
+        self._unsaid: CaptureError | None = None
         self._forgot = False
 
     @property
@@ -164,16 +165,21 @@ class CompiledFunction:
         return all(layer.built for layer in self.layer._flatten_layers())
 
     def _refuse(self, error: CaptureError) -> None:
-        if not self.refused:
-            warnings.warn(f"{error} It runs op by op instead.", stacklevel=5)
         # Where it comes from holds every tensor of the capture.
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        self.refused.append(error)
-        record_refusal(error)
+        self._unsaid = error
 
     def _op_by_op(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.counts.op_by_op += 1
-        return self.fn(*args, **kwargs)
+        error, self._unsaid = self._unsaid, None
+        # A mistake of the user's fails again here, and what it raises says more than we could.
+        result = self.fn(*args, **kwargs)
+        if error is not None:
+            if not self.refused:
+                warnings.warn(f"{error} It runs op by op instead.", stacklevel=4)
+            self.refused.append(error)
+            record_refusal(error)
+        return result
 
 
 def _inside_a_trace() -> bool:

@@ -1,5 +1,6 @@
 """fit, evaluate and predict through compiled steps equal the same calls op by op."""
 
+import logging
 import warnings
 
 import keras
@@ -225,6 +226,18 @@ def test_keras_own_errors_surface():
     model = classifier()
     with pytest.raises(ValueError, match="incompatible with the layer"):
         model.train_on_batch(np.zeros((4, 5), "float32"), np.zeros(4, "int32"))
+
+
+def test_a_mistake_in_a_layer_raises_once_and_warns_of_nothing(recwarn, caplog):
+    class Mistaken(layers.Layer):
+        def call(self, x):
+            return x if x.device.type == "meta" else x + torch.ones(2)
+
+    model = keras.Sequential([keras.Input((6,)), Mistaken()])
+    with pytest.raises(RuntimeError, match="must match the size"):
+        model.predict(samples(4)[0], verbose=0)
+    assert not [w for w in recwarn if "captured" in str(w.message)]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_unbuilt_model_predicts():
