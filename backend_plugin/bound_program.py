@@ -25,22 +25,20 @@ class BoundProgram:
         self.captured, self._owner = captured, owner
         self.number = self.used = 0
         self._program = compile_fn(captured)
-        self._states = [spec.variable for spec in captured.inputs if spec.kind == "state"]
-        self._gradients = [spec.variable for spec in captured.inputs if spec.kind == "gradient"]
+        self._states = captured.states_of("state")
+        self._gradients = captured.states_of("gradient")
         self._constants = [spec.tensor for spec in captured.inputs if spec.tensor is not None]
         kinds = [spec.kind for spec in captured.outputs]
         self._results = kinds.count("result")
         self._first_gradient = self._results + kinds.count("saved")
         self._first_state = len(kinds) - kinds.count("state")
-        self._new_gradients = [
-            spec.variable for spec in captured.outputs if spec.kind == "gradient"
-        ]
+        self._new_gradients = captured.new_states_of("gradient")
         position = {id(state): i for i, state in enumerate(self._states)}
-        self._written = [
-            position[id(spec.variable)] for spec in captured.outputs if spec.kind == "state"
-        ]
-        backward = captured.backward
-        self._backward = backward and BackwardProgram(backward, len(captured.inputs), compile_fn)
+        self._written = [position[id(state)] for state in captured.new_states_of("state")]
+        self._backward: BackwardProgram | None = None
+        if captured.backward is not None:
+            count = len(captured.inputs)
+            self._backward = BackwardProgram(captured.backward, count, compile_fn)
         self._remember_surroundings()
 
     def _remember_surroundings(self) -> None:
@@ -65,7 +63,7 @@ class BoundProgram:
 
     def __call__(self, tensors: list[torch.Tensor]) -> Any:
         """Run on the data tensors; new states are in the variables afterwards."""
-        inputs = [
+        inputs: list[Any] = [
             *tensors,
             *(state._value for state in self._states),
             *(state._value.grad for state in self._gradients),

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from .module_state import State
 from .provenance import patched_op
 from .state import CaptureScope
+from .tracing import writes
 
 Written = dict[int, tuple[FunctionalTensor, torch.Tensor]]
 
@@ -65,7 +66,7 @@ class WrittenInBranch(TorchFunctionMode):
     def _touch(self, tensor: FunctionalTensor) -> None:
         if id(tensor) not in self._made and id(tensor) not in self._touched:
             with torch._C.DisableTorchFunction():
-                self._touched[id(tensor)] = tensor, tensor.clone(), _writes(tensor)
+                self._touched[id(tensor)] = tensor, tensor.clone(), writes(tensor)
 
     def _note(self, tensor: torch.Tensor) -> None:
         if id(tensor) not in self._touched:  # what an in-place op gives is what it was given
@@ -78,16 +79,12 @@ class WrittenInBranch(TorchFunctionMode):
         changed = [
             item
             for key, item in self._touched.items()
-            if key not in ours and _writes(item[0]) != item[2]
+            if key not in ours and writes(item[0]) != item[2]
         ]
         written = {id(tensor): (tensor, tensor.clone()) for tensor, _, _ in changed}
         for tensor, before, _ in changed:
             tensor.copy_(before)
         return written
-
-
-def _writes(tensor: FunctionalTensor) -> int:
-    return torch._functionalize_mutation_counter(tensor.elem)
 
 
 def traced_cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:

@@ -21,15 +21,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import (
     FunctionalTensor,
     FunctionalTensorMode,
-    disable_functional_mode,
 )
 from torch.fx import GraphModule, Node
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import (
-    disable_proxy_modes_tracing,
-    get_proxy_mode,
     make_fx,
-    track_tensor_tree,
 )
 
 from .branches import traced_branches
@@ -44,6 +40,7 @@ from .module_state import ReadModes, RefuseClosures, State, closure_reason
 from .provenance import LAYER, LayerTrack, patched, track_layers
 from .signature import flatten
 from .state import CaptureScope, traced_state
+from .tracing import current_tracer, empty_like, plain, traced_input, writes
 
 # Capturing patches class attributes of Keras, so one capture runs at a time.
 _ONE_AT_A_TIME = threading.RLock()
@@ -141,7 +138,7 @@ class _Capture:
     def run(self) -> Captured:
         # Lazy: a graph module compiles its Python code twice otherwise, a tenth of the capture.
         with self.fake_mode, _use_lazy_graph_module(True):
-            fakes = [_empty_like(self.leaves[i]) for i in self.positions]
+            fakes = [empty_like(self.leaves[i]) for i in self.positions]
             with torch.autograd.set_multithreading_enabled(False):
                 module = make_fx(self._step, decomposition_table=decomposition_table())(*fakes)
         if not self.random.is_current():
@@ -154,7 +151,7 @@ class _Capture:
     def _step(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """What is traced: plain tensors in; out come the results, the value of every variable, new
         gradients of storages, and the gradients of the results."""
-        self.track.watch(_tracer().graph)
+        self.track.watch(current_tracer().graph)
         with FunctionalTensorMode(), patched(effects, "has_effects", _without_linalg_checks):
             data = [self._functional(*pair) for pair in zip(self.positions, tensors, strict=True)]
             leaves = list(self.leaves)
@@ -177,7 +174,7 @@ class _Capture:
             states = [self.scope.state_mapping[id(v)] for v in self.scope.variables]
             kept = [gradient for _, gradient in self.gradients.changed()]
             with torch.no_grad():
-                return [_plain(tensor) for tensor in results + states + kept + gradients]
+                return [plain(tensor) for tensor in results + states + kept + gradients]
 
     def _functional(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
         value = FunctionalTensor.to_functional(tensor)
@@ -206,14 +203,10 @@ class _Capture:
 
     def _input(self, like: torch.Tensor, name: str, nodes: list[Node]) -> torch.Tensor:
         """The traced tensor of a new graph input, which is added to `nodes`."""
-        tracer = _tracer()
-        with disable_proxy_modes_tracing(), disable_functional_mode():
-            fake = _empty_like(like)
         self.track.flush()
-        proxy = tracer.create_proxy("placeholder", name, (), {})
-        track_tensor_tree(fake, proxy, constant=None, tracer=tracer)
-        nodes.append(proxy.node)
-        return FunctionalTensor.to_functional(fake)
+        value, node = traced_input(name, lambda: empty_like(like))
+        nodes.append(node)
+        return value
 
     def _split_result(self, result: Any) -> list[torch.Tensor]:
         leaves, spec = flatten(result)
@@ -226,7 +219,7 @@ class _Capture:
 
     def _refuse_effects(self, data: list[torch.Tensor]) -> None:
         for tensor in data:
-            if torch._functionalize_has_data_mutation(tensor.elem):
+            if isinstance(tensor, FunctionalTensor) and writes(tensor):
                 reason = "an argument is written in place, which would not show outside"
                 raise CaptureError(self.name, ROOT_LAYER, reason)
             if tensor.is_leaf and tensor.grad is not None:
@@ -287,12 +280,6 @@ class _Capture:
         )
 
 
-def _tracer() -> Any:
-    mode = get_proxy_mode()
-    assert mode is not None, "called outside of make_fx"
-    return mode.tracer
-
-
 def _without_linalg_checks(has_effects: Callable[[Any], bool]) -> Callable[[Any], bool]:
     # The check that a matrix was regular is the one effect a step may have. A functional graph
     # drops it: a singular matrix gives what the decomposition gives, NaN or infinity, not an error.
@@ -300,20 +287,6 @@ def _without_linalg_checks(has_effects: Callable[[Any], bool]) -> Callable[[Any]
         return op is not torch.ops.aten._linalg_check_errors.default and has_effects(op)
 
     return check
-
-
-def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    # A fresh tensor rather than a fake view of the real one: it carries no autograd history, and is
-    # contiguous, as everything a program takes is.
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The traced tensor behind a functional one, pending mutations applied."""
-    if not isinstance(tensor, FunctionalTensor):
-        return tensor
-    torch._sync(tensor)
-    return torch._from_functional_tensor(tensor.elem)
 
 
 def _data_names(fn: Callable[..., Any], spec: optree.PyTreeSpec, positions: list[int]) -> list[str]:
@@ -331,7 +304,8 @@ def _data_names(fn: Callable[..., Any], spec: optree.PyTreeSpec, positions: list
             argument = parameters[argument] if argument < len(parameters) else f"x{argument}"
         if argument == "data":
             field, *rest = rest or ("x",)
-            is_known = isinstance(field, int) and field < len(DATA_FIELDS)
-            argument = DATA_FIELDS[field] if is_known else field
+            argument = field
+            if isinstance(field, int) and field < len(DATA_FIELDS):
+                argument = DATA_FIELDS[field]
         names.append("/".join(str(part) for part in ("data", argument, *rest)))
     return names

@@ -63,7 +63,8 @@ class ResultTree:
     @classmethod
     def flat(cls, count: int) -> "ResultTree":
         """The tree of a list of `count` tensors."""
-        spec = optree.tree_structure([0] * count, none_is_leaf=True, namespace="keras")
+        leaves: Any = [0] * count
+        spec = optree.tree_structure(leaves, none_is_leaf=True, namespace="keras")
         return cls(spec, tuple(range(count)), (None,) * count)
 
     def build(self, results: list[torch.Tensor]) -> Any:
@@ -115,6 +116,14 @@ class Captured:
     surroundings: Surroundings = Surroundings()
     cleared: tuple[State, ...] = ()
     backward: "Backward | None" = None
+
+    def states_of(self, kind: str) -> list[State]:
+        """The states whose storages ("state") or gradients ("gradient") are inputs, in order."""
+        return [i.variable for i in self.inputs if i.kind == kind and i.variable is not None]
+
+    def new_states_of(self, kind: str) -> list[State]:
+        """The states whose storages or gradients are outputs, in order."""
+        return [o.variable for o in self.outputs if o.kind == kind and o.variable is not None]
 
 
 @dataclasses.dataclass(frozen=True)

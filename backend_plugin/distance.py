@@ -55,8 +55,10 @@ def distance(got: torch.Tensor, want: torch.Tensor) -> Distance:
         absolute,
         absolute / scale,
         worst,
-        *(tensor.flatten()[place].real.item() for tensor in (got, want)),
-        *(int(tensor.isnan().sum()) for tensor in (got, want)),
+        got=got.flatten()[place].real.item(),
+        wanted=want.flatten()[place].real.item(),
+        nans=int(got.isnan().sum()),
+        wanted_nans=int(want.isnan().sum()),
     )
 
 

@@ -111,7 +111,7 @@ class _Finish:
         differentiated = [
             [*data, *(node for node, _ in traced.states)][i] for i in traced.differentiable_inputs
         ]
-        backward = self._split() if differentiated else None
+        split = self._split() if differentiated else None
         overwritten = {old for old, _, _ in self.changed}
         left = [n for n in self.saved if n.op != "placeholder" or n in overwritten]
         news = [new for _, _, new in self.changed]
@@ -130,13 +130,17 @@ class _Finish:
             result=traced.result,
             surroundings=traced.surroundings,
             cleared=traced.cleared,
-            backward=backward
-            and Backward(
-                captured=backward,
-                saved=self._places(inputs, left),
-                results=tuple(traced.differentiable_results),
-                inputs=tuple(inputs.index(node) for node in differentiated),
-            ),
+            backward=self._backward(split, inputs, left, differentiated) if split else None,
+        )
+
+    def _backward(
+        self, captured: Captured, inputs: list[Node], left: list[Node], differentiated: list[Node]
+    ) -> Backward:
+        return Backward(
+            captured=captured,
+            saved=self._places(inputs, left),
+            results=tuple(self.traced.differentiable_results),
+            inputs=tuple(inputs.index(node) for node in differentiated),
         )
 
     def _split(self) -> Captured:

@@ -7,11 +7,13 @@ shows outside. So `.grad` is state like the storage itself, with one more value:
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .module_state import State
+from .tracing import writes
 
 Lift = Callable[[torch.Tensor], torch.Tensor]
 
@@ -69,7 +71,7 @@ class GradientState:
         if after is not before:
             return True
         # Autograd adds in place.
-        return after is not None and torch._functionalize_mutation_counter(after.elem) > 0
+        return isinstance(after, FunctionalTensor) and writes(after) > 0
 
     def _wrote(self, value: torch.Tensor) -> bool:
         return self._looked.get(id(value)) is False
@@ -93,5 +95,6 @@ class GradientState:
             delattr(FunctionalTensor, "grad")
 
 
-_get = torch.Tensor.grad.__get__
-_set = torch.Tensor.grad.__set__
+_GRAD: Any = vars(torch._C.TensorBase)["grad"]
+_get: Callable[[torch.Tensor], torch.Tensor | None] = _GRAD.__get__
+_set: Callable[[torch.Tensor, torch.Tensor | None], None] = _GRAD.__set__

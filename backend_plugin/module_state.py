@@ -9,7 +9,7 @@ replaced by a new tensor.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from keras.src.backend import Variable
@@ -47,7 +47,7 @@ class ModuleTensor:
         return self._value if scope is None else scope.get_current_value(self)
 
 
-State = Variable | ModuleTensor
+State: TypeAlias = Variable | ModuleTensor
 """What a step may read and write: it has a `path`, and its storage as `_value`."""
 
 

@@ -97,7 +97,8 @@ def sign(structure: Any, *, static_objects: bool, differentiable: bool) -> Argum
             if differentiable:
                 key.append(leaf.requires_grad)
         else:
-            key += (type(leaf), _static(leaf, static_objects))
+            key.append(type(leaf).__qualname__)
+            key.append(_static(leaf, static_objects))
     return Arguments((spec, *key), spec, leaves, tensors)
 
 

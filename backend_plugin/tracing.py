@@ -25,10 +25,9 @@ def current_tracer() -> Any:
 
 
 def empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    """A fresh tensor rather than a fake view of the given one: it carries no autograd history."""
-    return torch.empty_strided(
-        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
-    )
+    """A fresh tensor rather than a fake view of the given one: it carries no autograd history, and is
+    contiguous, as everything a program takes is."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
 
 def traced_input(name: str, make: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.fx.Node]:
@@ -44,10 +43,17 @@ def traced(proxy: torch.fx.Proxy, make: Callable[[], Any]) -> tuple[Any, torch.f
     of the same shapes, dtypes and devices, and is not traced."""
     with disable_proxy_modes_tracing(), disable_functional_mode():
         fakes = make()
-    track_tensor_tree(fakes, proxy, constant=None, tracer=proxy.tracer)
+    tracer: Any = proxy.tracer
+    track_tensor_tree(fakes, proxy, constant=None, tracer=tracer)
     if isinstance(fakes, torch.Tensor):
         return FunctionalTensor.to_functional(fakes), proxy.node
     return tuple(map(FunctionalTensor.to_functional, fakes)), proxy.node
+
+
+def writes(tensor: FunctionalTensor) -> int:
+    """How often the memory of a traced tensor was written to."""
+    with torch._C.DisableTorchFunction():
+        return torch._functionalize_mutation_counter(tensor.elem)
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from .distance import Distance, distance, tolerance
 from .provenance import GRADIENT, LAYER
 from .report import WIDE
 from .settings import Settings, settings
+from .settings import Target as TargetName
 
 SEED = 0
 
@@ -112,7 +113,7 @@ class Verification:
         return shown + [row for i, row in enumerate(rest) if i == 0 or not row.ok]
 
 
-def verify(model_or_fn: Any, *example: Any, target: str | None = None) -> Verification:
+def verify(model_or_fn: Any, *example: Any, target: TargetName | None = None) -> Verification:
     """How far the compiled values of a step or function are from what they mean.
 
     The reference is the captured graph interpreted op by op in float64. What reads a value of float32
@@ -154,7 +155,7 @@ def verify(model_or_fn: Any, *example: Any, target: str | None = None) -> Verifi
     return replace(found, rows=rows)
 
 
-def _inputs(captured: Captured, tensors: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+def _inputs(captured: Captured, tensors: Iterator[torch.Tensor]) -> Iterator[Any]:
     """The tensors of the inputs of a captured step, from those of its arguments."""
     for spec in captured.inputs:
         if spec.tensor is not None:
@@ -238,7 +239,7 @@ def _tap(captured: Captured) -> tuple[Captured, list[Node]]:
             last[node.meta[LAYER]] = node
     graph = Graph()
     copies: dict[Node, Node] = {}
-    returned = graph.graph_copy(captured.graph.graph, copies)
+    returned: Any = graph.graph_copy(captured.graph.graph, copies)
     taps = list(last.values())
     graph.output([*returned, *(copies[node] for node in taps)])
     outputs = tuple(OutputSpec("result", node.meta[LAYER]) for node in taps)

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from ..capture_errors import LoopError
 from ..module_state import State
 from ..state import CaptureScope
-from ..tracing import current_tracer, known_node, node_of, traced_input
+from ..tracing import current_tracer, known_node, node_of, traced_input, writes
 
 INSIDE = "keras_inside_loop"  # in the meta of the inputs of regions, and of nodes that moved out
 
@@ -207,20 +207,15 @@ class _Swap(TorchFunctionMode):
             inner = self._region.inside(tensor)
             is_traced = inner is tensor and isinstance(tensor, FunctionalTensor)
             if is_traced and not self._region.contains(tensor):
-                watched.append((tensor, _writes(tensor)))
+                watched.append((tensor, writes(tensor)))
             return inner
 
         args, kwargs = tree_map_only(torch.Tensor, swap, (args, kwargs))
         result = func(*args, **kwargs)
-        if any(_writes(tensor) != count for tensor, count in watched):
+        if any(writes(tensor) != count for tensor, count in watched):
             raise LoopError(WRITTEN, unrolled=False)
         return result
 
 
 def _same(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
-
-
-def _writes(tensor: FunctionalTensor) -> int:
-    with torch._C.DisableTorchFunction():
-        return torch._functionalize_mutation_counter(tensor.elem)
