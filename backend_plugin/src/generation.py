@@ -30,7 +30,18 @@ class GenerateFunction:
         self.step = CompiledStep(task, generate_step, "generate_step")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.step(self._signature.bind(*args, **kwargs).args)
+        arguments = self._signature.bind(*args, **kwargs).args
+        return self.step(tuple(_without_counts(argument) for argument in arguments))
+
+
+def _without_counts(argument: Any) -> Any:
+    """A number of diffusion steps as Python's number again: their schedule, of that length, is kept
+    in an attribute of a layer, so another number is another program.
+    """
+    is_count = isinstance(argument, torch.Tensor) and not (
+        argument.ndim or argument.is_floating_point()
+    )
+    return int(argument) if is_count else argument
 
 
 def compile_generation(task_class: Any) -> None:
