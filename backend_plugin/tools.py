@@ -240,17 +240,14 @@ def _print_rows(title: str, rows: Sequence[dict]) -> None:
 
 def print_info() -> None:
     """Versions of what the compiler stands on, the device, and the settings in force."""
-    from importlib import metadata
+    from triton_keras_loader.environment import installed_version
 
     from . import __version__
 
     chosen = settings()
     print(f"keras-triton {__version__}, Python {platform.python_version()}")
-    for package in ("keras", "torch", "triton", "xtc-mlir-python-bindings", "numpy"):
-        try:
-            print(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            print(f"{package}: not known to pip")
+    for package in ("keras", "torch", "triton", "mlir", "numpy"):
+        print(f"{package} {installed_version(package)}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     print(f"{device}, {torch.get_num_threads()} CPU threads")
     print(chosen)

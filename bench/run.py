@@ -13,12 +13,13 @@ import platform
 import statistics
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from triton_keras_loader.environment import installed_version
 
 # glibc returns freed blocks to the system and faults them in again at every step, which slows torch;
 # equal settings for all, and the ones that favour the peer.
@@ -118,7 +119,7 @@ def machine() -> dict:
         "cpu": f"{len(cpu)} x {cpu[0]}" if cpu else platform.processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {
-            name: metadata.version(name) for name in ("keras", "torch", "triton", "numpy")
+            name: installed_version(name) for name in ("keras", "torch", "triton", "numpy")
         },
     }
 

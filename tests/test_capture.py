@@ -216,7 +216,7 @@ def batch(model: keras.Model, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor
     shape = (8, 8, 3) if model.name == "images" else (12,)
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(6, *shape)).astype("float32")
-    device = keras.src.backend.core.get_device()
+    device = keras.src.backend.ops.core.get_device()
     y = generator.integers(0, 5, 6).astype("int32")
     return torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
 

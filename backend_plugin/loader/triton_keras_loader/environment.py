@@ -41,5 +41,6 @@ def installed_version(package: str) -> str | None:
         return None
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # built under another name, such as pytorch-triton-rocm
-        return import_module(package).__version__
+    except metadata.PackageNotFoundError:  # under another name: pytorch-triton-rocm, keras-nightly
+        names = metadata.packages_distributions().get(package)
+        return metadata.version(names[0]) if names else import_module(package).__version__
