@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ from .captured import Backward, Captured
 
 Program = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 Compile = Callable[[Captured], Program]
+
+
+# What a program depends on of each storage; shapes never change, and all are on one device.
+_KIND = operator.attrgetter("_value.requires_grad", "_value.dtype")
 
 
 class BoundProgram:
@@ -49,7 +54,8 @@ class BoundProgram:
         self._modes = [mode for _, mode in around.modes]
         self._graded = [state for state, _ in around.gradients]
         self._had_gradient = [flag for _, flag in around.gradients]
-        self._kinds = list(map(_kind, self._states))
+        self._kinds = list(map(_KIND, self._states))
+        self._device = self._states[0]._value.device if self._states else None
 
     def fits(self, owner: object = None) -> bool:
         """Whether a capture of now would give this program again."""
@@ -58,7 +64,8 @@ class BoundProgram:
             and [layer._trainable for layer in self._layers] == self._trainable
             and [module.training for module in self._modules] == self._modes
             and [state._value.grad is not None for state in self._graded] == self._had_gradient
-            and list(map(_kind, self._states)) == self._kinds
+            and list(map(_KIND, self._states)) == self._kinds
+            and (not self._states or self._states[0]._value.device == self._device)
         )
 
     def __call__(self, tensors: list[torch.Tensor]) -> Any:
@@ -145,9 +152,3 @@ class _Differentiable(torch.autograd.Function):
             )
         wanted = [tangents[i] for i in program.backward.results]
         return None, *program(list(ctx.saved_tensors), wanted)
-
-
-def _kind(state: Any) -> tuple[torch.dtype, torch.device, bool]:
-    """What a program depends on of a storage, besides its shape, which never changes."""
-    storage = state._value
-    return storage.dtype, storage.device, storage.requires_grad
