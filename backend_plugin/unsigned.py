@@ -21,8 +21,9 @@ def as_signed(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """
     if not any(map(_is_read_by_casts, graph.graph.nodes)):
         return graph
-    copied = torch.fx.GraphModule(graph, torch.fx.Graph())
-    copied.graph.output(copied.graph.graph_copy(graph.graph, {}))
+    nodes = torch.fx.Graph()
+    nodes.output(nodes.graph_copy(graph.graph, {}))
+    copied = torch.fx.GraphModule(graph, nodes)  # with the bodies of loops, which nodes name
     for node in list(filter(_is_read_by_casts, copied.graph.nodes)):
         _take_as_signed(copied.graph, node)
     return copied

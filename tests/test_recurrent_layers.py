@@ -133,7 +133,7 @@ def test_bodies_are_pure_graphs_that_name_their_layer():
     assert any(place.endswith("/grad") for place in places[1])
     # Weights and what only depends on them are the same in every step: operands, not computed.
     scan = next(n for n in captured.graph.graph.nodes if str(n.target) == "keras_triton_scan")
-    assert {tuple(node.meta["val"].shape) for node in scan.args[3]} >= {(3, 16), (4, 16), (16,)}
+    assert {tuple(node.meta["val"].shape) for node in scan.args[3]} >= {(4, 16), (16,)}
 
 
 def test_mixed_precision_casts_weights_before_the_loop():
@@ -260,3 +260,30 @@ def test_cudnn_is_chosen_on_a_gpu_for_layers_it_has(monkeypatch):
 def test_use_cudnn_runs_without_a_gpu_too():
     model = keras.Sequential([keras.Input((6, 3)), layers.LSTM(4, use_cudnn=True)])
     assert model.predict_on_batch(np.ones((2, 6, 3))).shape == (2, 4)
+
+
+def products(body):
+    return len(body.graph.find_nodes(op="call_function", target=torch.ops.aten.mm.default))
+
+
+@pytest.mark.parametrize("layer", [layers.SimpleRNN, layers.GRU, layers.LSTM])
+def test_only_products_of_states_are_taken_step_by_step(layer):
+    """Those of inputs are taken before the loop, those with the gradient by inputs after it."""
+    options = {"reset_after": False} if layer is layers.GRU else {}
+    model = keras.Sequential(
+        [
+            keras.Input((6, 3)),
+            layers.Masking(),
+            layer(4, return_sequences=True, **options),
+            layer(4, **options),
+        ]
+    )
+    model.compile("sgd", "mse")
+    x = torch.randn(2, 6, 3)
+    captured = capture(
+        lambda data: model.train_step(data), ((x, torch.zeros(2, 4)),), name="train_step"
+    )
+    found = [products(body) for body in bodies(captured.graph)]
+    states = 2 if options else 1  # a GRU of this kind multiplies its state twice
+    # In a backward step each gives two, and the kernel's gradient is added up.
+    assert found == [states, states, 2 * states + 1, 2 * states + 1]

@@ -44,10 +44,10 @@ def trace_gradient(step: TracedStep) -> StepGradient | None:
     """
     region = step.region
     carries = {i: c for i, c in enumerate(step.carries) if c.inside.leaf.requires_grad}
-    slices = {i: x for i, x in enumerate(step.slices) if x.inside.leaf.requires_grad}
+    slices = {i: x for i, x in enumerate(step.slices) if x.stacked.requires_grad}
     closures = [c for c in (*step.read, *step.written) if c.outer.requires_grad]
-    sources = [*(c.init for c in carries.values()), *(x.stacked for x in slices.values())]
-    if not closures and not any(x is not None and x.requires_grad for x in sources):
+    starts = [c.init for c in carries.values() if c.init is not None]
+    if not closures and not slices and not any(start.requires_grad for start in starts):
         return None
     with region.tracing():
         incoming = {i: region.stand_in(carry.inside.leaf) for i, carry in carries.items()}

@@ -55,6 +55,22 @@ class Outline:
                 self._moved[node] = self._graph.node_copy(node, self._copy)
                 node.meta[INSIDE] = True
 
+    @property
+    def moved(self) -> Collection[Node]:
+        """The nodes of the whole graph that are in this one, inputs first to last."""
+        return self._moved.keys()
+
+    def needed(self, outputs: Iterable[Node]) -> set[Node]:
+        """The nodes of the whole graph that moved and that `outputs` depend on."""
+        copies = set(_walk(map(self._copy, outputs)))
+        return {node for node, copy in self._moved.items() if copy in copies}
+
+    def cut(self, node: Node) -> None:
+        """Makes an input of what was computed here."""
+        placeholder = self._placeholder(node)
+        self._moved[node].replace_all_uses_with(placeholder)
+        self._moved[node] = placeholder
+
     def _placeholder(self, node: Node) -> Node:
         placeholder = self._graph.placeholder(node.name)
         placeholder.meta.update(node.meta)
@@ -76,9 +92,9 @@ class Outline:
 
         Nodes of the whole graph: results of costly ops, and inputs.
         """
-        computed = set(_ancestors(map(self._copy, forward)))
+        computed = set(_walk(map(self._copy, forward)))
         costly = set(filter(_is_costly, computed))
-        read = computed.intersection(_ancestors(map(self._copy, backward), costly))
+        read = computed.intersection(_walk(map(self._copy, backward), costly))
         return [
             node
             for node, copy in self._moved.items()
@@ -87,12 +103,20 @@ class Outline:
 
     def constants(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> list[Node]:
         """Which nodes of the whole graph `outputs` depend on, apart from `inputs`."""
-        needed = self._needed(inputs, outputs)
+        copies = self._copies(inputs, outputs)
         return [
             node
             for node, copy in self._outer.items()
-            if copy in needed and copy.op == "placeholder"
+            if copy in copies and copy.op == "placeholder"
         ]
+
+    def read(
+        self, candidates: Iterable[Node], inputs: Sequence[Node], outputs: Sequence[Node]
+    ) -> list[Node]:
+        """Which of the `candidates`, all inputs, `outputs` depend on, looking no further than
+        `inputs`."""
+        copies = self._copies(inputs, outputs)
+        return [node for node in candidates if self._moved[node] in copies]
 
     def body(
         self,
@@ -103,7 +127,7 @@ class Outline:
     ) -> torch.fx.GraphModule:
         """The module `(*inputs, *constants) -> outputs`. Inputs in `zero`, not given, are zeros."""
         given = [*map(self._moved.__getitem__, inputs), *map(self._outer.__getitem__, constants)]
-        needed = self._needed(inputs, outputs)
+        needed = self._copies(inputs, outputs)
         graph, copies = torch.fx.Graph(), {}
         for node in given:
             copies[node] = graph.placeholder(node.name)
@@ -121,12 +145,13 @@ class Outline:
         }
         return _make_graph_module(modules, graph)
 
-    def _needed(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> set[Node]:
+    def _copies(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> set[Node]:
+        """What `outputs` depend on, looking no further than `inputs`."""
         stops = set(map(self._moved.__getitem__, inputs))
-        return set(_ancestors(map(self._copy, outputs), stops))
+        return set(_walk(map(self._copy, outputs), stops))
 
 
-def _ancestors(outputs: Iterable[Node], stops: Collection[Node] = ()) -> Iterator[Node]:
+def _walk(outputs: Iterable[Node], stops: Collection[Node] = ()) -> Iterator[Node]:
     """`outputs` and all they depend on, not looking behind `stops`."""
     pending = list(outputs)
     seen = set(pending)

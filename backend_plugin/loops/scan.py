@@ -10,6 +10,7 @@ from ..state import CaptureScope
 from ..tracing import known_node, node_of
 from .emit import emit_scan
 from .gradient import StepGradient, trace_gradient
+from .hoist import take_after, take_ahead
 from .outline import Outline
 from .step import Step, Tensors, TracedStep, trace_step
 
@@ -64,9 +65,10 @@ class _Loop:
         self._step, self._gradient = step, gradient
         self._length, self._reverse = length, reverse
         self._carried = [part.inside.node for part in (*step.carries, *step.written)]
-        self._slices = [part.inside.node for part in step.slices]
         new_values = [*(c.new for c in step.carries), *(c.inside.leaf for c in step.written)]
         self._forward = [node_of(tensor) for tensor in (*new_values, *step.ys)]
+        # Of each slice, the node of all slices.
+        self._stacks = {part.inside.node: node_of(part.stacked) for part in step.slices}
         self._backward: list[Node] = []
         incoming: list[Node] = []
         if gradient is not None:
@@ -77,12 +79,12 @@ class _Loop:
             incoming = [*self._summed, *(stand_in.node for stand_in in gradient.ys.values())]
         self._outline = Outline(
             step.region,
-            inputs=[*self._carried, *self._slices, *incoming],
+            inputs=[*self._carried, *self._stacks, *incoming],
             outer={closure.inside.node: closure.node for closure in step.read},
         )
+        take_ahead(self._outline, self._stacks, self._forward, length)
         kept = self._outline.kept(self._forward, self._backward)
-        self._kept = [node for node in kept if node not in self._slices]
-        self._kept_stacks: list[Node] = []
+        self._kept = {node: node for node in kept if node not in self._stacks}
 
     def fixed(self, results: Tensors) -> list[torch.Tensor]:
         """Those of the results that depend on nothing by which there is a gradient."""
@@ -108,38 +110,63 @@ class _Loop:
     def run(self) -> tuple[torch.Tensor, ...]:
         """The results, from a new scan in the graph."""
         step = self._step
-        inputs, outputs = [*self._carried, *self._slices], [*self._forward, *self._kept]
-        constants = self._outline.constants(inputs, outputs)
-        body = self._outline.body(inputs, constants, outputs)
         init = _nodes(_zeros_like(c.new) if c.init is None else c.init for c in step.carries)
         init += [closure.node for closure in step.written]
-        results = emit_scan(body, init, self._stacks(), constants, self._length, self._reverse)
+        carried = dict(zip(self._carried, init, strict=True))
+        results = self._scan(carried, self._stacks, [*self._forward, *self._kept], self._reverse)
         count = len(self._forward)
-        self._kept_stacks = [known_node(stack) for stack in results[count:]]
+        stacks = map(known_node, results[count:])
+        self._kept = dict(zip(self._kept, stacks, strict=True))
         return results[:count]
 
     def run_back(self, gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """The gradients by `sources`, from those by the results; a new scan in the graph."""
         step, gradient = self._step, self._gradient
+        assert gradient is not None
         by_y = gradients[len(self._carried) :]
-        silent = [t.node for i, t in gradient.ys.items() if by_y[i] is None]
-        heard = {t.node: by_y[i] for i, t in gradient.ys.items() if by_y[i] is not None}
-        inputs = [*self._summed, *self._kept, *self._slices, *heard]
-        constants = self._outline.constants([*inputs, *silent], self._backward)
-        body = self._outline.body(inputs, constants, self._backward, zero=silent)
+        heard = {t.node: node_of(g) for i, t in gradient.ys.items() if (g := by_y[i]) is not None}
+        silent = [t.node for t in gradient.ys.values() if t.node not in heard]
         init = [
             _zeros_like(t.inside.leaf) if gradients[i] is None else gradients[i]
             for i, t in gradient.carries.items()
         ]
         init += [_zeros_like(total.inside.leaf) for _, total in gradient.closures]
-        xs = [*self._kept_stacks, *self._stacks(), *_nodes(heard.values())]
-        results = emit_scan(body, _nodes(init), xs, constants, self._length, not self._reverse)
-        has_init = [step.carries[i].init is not None for i in gradient.carries]
-        wanted = has_init + [True] * (len(results) - len(has_init))
-        return [result for result, yes in zip(results, wanted, strict=True) if yes]
+        carried = dict(zip(self._summed, _nodes(init), strict=True))
+        sums, by_slices = self._backward[: len(carried)], self._backward[len(carried) :]
+        later = [take_after(self._outline, x, self._backward, self._length) for x in by_slices]
+        results = self._scan(
+            carried,
+            {**self._kept, **self._stacks, **heard},
+            [*sums, *(node for node, _ in later)],
+            not self._reverse,
+            silent,
+        )
+        starts = [step.carries[i].init is not None for i in gradient.carries]
+        by_init = [result for result, starts in zip(results, starts, strict=False) if starts]
+        by_closure = results[len(starts) : len(carried)]
+        stacks = zip(later, results[len(carried) :], strict=True)
+        return [*by_init, *by_closure, *(finish(stack) for (_, finish), stack in stacks)]
 
-    def _stacks(self) -> list[Node]:
-        return _nodes(part.stacked for part in self._step.slices)
+    def _scan(
+        self,
+        carried: dict[Node, Node],
+        stacks: dict[Node, Node],
+        outputs: list[Node],
+        reverse: bool,
+        zero: Sequence[Node] = (),
+    ) -> tuple[torch.Tensor, ...]:
+        """A scan of the region's nodes `outputs`, from nodes inside to nodes outside."""
+        slices = self._outline.read(stacks, [*carried, *stacks], outputs)
+        inputs = [*carried, *slices]
+        constants = self._outline.constants([*inputs, *zero], outputs)
+        return emit_scan(
+            self._outline.body(inputs, constants, outputs, zero),
+            list(carried.values()),
+            [stacks[node] for node in slices],
+            constants,
+            self._length,
+            reverse,
+        )
 
 
 class _Differentiable(torch.autograd.Function):

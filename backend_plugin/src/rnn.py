@@ -161,9 +161,7 @@ def lstm(
             batch_first,
         )
     kernel, recurrent_kernel = convert_to_tensor(kernel), convert_to_tensor(recurrent_kernel)
-    x = torch.matmul(convert_to_tensor(inputs).to(kernel.dtype), kernel)
-    if bias is not None:
-        x = x + convert_to_tensor(bias)
+    x = _projected(inputs, kernel, None if bias is None else convert_to_tensor(bias), batch_first)
 
     def step(x_t, states):
         h, c = states
@@ -214,11 +212,8 @@ def gru(
             reset_after,
         )
     kernel, recurrent_kernel = convert_to_tensor(kernel), convert_to_tensor(recurrent_kernel)
-    x = torch.matmul(convert_to_tensor(inputs).to(kernel.dtype), kernel)
-    recurrent_bias = None
-    if bias is not None:
-        input_bias, recurrent_bias = convert_to_tensor(bias).unbind(0)
-        x = x + input_bias
+    input_bias, recurrent_bias = (None, None) if bias is None else convert_to_tensor(bias).unbind(0)
+    x = _projected(inputs, kernel, input_bias, True)
 
     def step(x_t, states):
         (h,) = states
@@ -251,15 +246,22 @@ def _copied(state):
     return convert_to_tensor(state).clone()
 
 
+def _projected(inputs, kernel, bias, batch_first):
+    """inputs · kernel + bias for every time step, [time, batch, ...]."""
+    x = convert_to_tensor(inputs).to(kernel.dtype)
+    x = torch.matmul(x.transpose(0, 1) if batch_first else x, kernel)
+    return x if bias is None else x + bias
+
+
 def _recurrent_layer(step, x, states, return_sequences, go_backwards, unroll, batch_first):
-    """A layer whose output is its first state."""
+    """A layer whose output is its first state, over x [time, batch, ...]."""
     _, outputs, states = rnn(
         step,
         x,
         states,
         go_backwards=go_backwards,
         unroll=unroll,
-        time_major=not batch_first,
+        time_major=True,
         return_all_outputs=return_sequences,
     )
-    return states[0], outputs, list(states)
+    return states[0], outputs.transpose(0, 1) if batch_first else outputs, list(states)
