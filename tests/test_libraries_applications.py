@@ -4,7 +4,7 @@ import applications
 import pytest
 from compare_with_torch import compare, failure
 
-SMALL = ("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "MobileNetV3Small")
+SMALL = ("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "MobileNetV3Small", "NASNetMobile")
 
 
 @pytest.fixture(scope="module")

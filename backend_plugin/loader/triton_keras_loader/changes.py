@@ -46,6 +46,13 @@ def allow_profiling(module: Any) -> None:
     module.TensorBoard.__init__ = __init__
 
 
+def allow_nasnet(module: Any) -> None:
+    """Let NASNetMobile be built: Keras refuses it by torch's name, for an error torch has no more."""
+    view = ModuleType(module.backend.__name__)
+    vars(view).update(vars(module.backend), backend=lambda: "triton")
+    module.backend = view
+
+
 def compile_generation(module: ModuleType) -> None:
     """Have keras-hub's class of the module generate compiled."""
     generation = import_module("keras_triton.src.generation")
@@ -53,6 +60,7 @@ def compile_generation(module: ModuleType) -> None:
 
 
 ACTIONS: dict[str, Callable[[ModuleType], None]] = {
+    "keras.src.applications.nasnet": allow_nasnet,
     "keras.src.backend.torch.optimizers": replace_optimizer,
     "keras.src.legacy.saving.saving_utils": plain_name_in_metadata,
     "keras.src.callbacks.tensorboard": allow_profiling,
