@@ -82,6 +82,8 @@ def _is_read(node: Node, computed: set[Node]) -> bool:
 
 def _is_free(node: Node) -> bool:
     """Whether computing a node again costs nothing, and gives the same."""
+    if node.op == "get_attr":  # the body of a loop
+        return True
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     if node.target.is_view:

@@ -283,6 +283,44 @@ def test_results_are_differentiable_in_arguments_and_variables():
     assert counts(fast) == (1, 2, 0)
 
 
+FUNCTIONS = {
+    "scan": lambda x: ops.scan(lambda c, v: (c * 0.5 + v, ops.tanh(c)), ops.zeros((3, 2)), x)[1],
+    "loop": lambda x: ops.fori_loop(0, 4, lambda i, c: ops.tanh(c) * 1.1, x),
+    "branch": lambda x: ops.cond(ops.sum(x) > 0, lambda: x * 2, lambda: ops.sin(x)),
+    "vectorized": lambda x: ops.vectorized_map(lambda v: ops.sum(v**2), x),
+    "in place": lambda x: (x * 1).mul_(2).add_(x),
+    "sorted": lambda x: torch.topk(ops.sort(x, -1), 1)[0],
+    "inverse": lambda x: torch.linalg.inv(x[:, :2] + 3 * torch.eye(2)),
+    "complex": lambda x: torch.fft.fft(x).abs(),
+    "rematerialized": keras.remat(lambda x: ops.tanh(x) ** 2),
+    "stopped": lambda x: x * ops.stop_gradient(x),
+    "own rule": lambda x: Squared.apply(x),
+    "nothing to save": lambda x: x.reshape(4, 2, 3) + 1,
+}
+
+
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, tangent):
+        (x,) = ctx.saved_tensors
+        return 20 * tangent * x
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradients_of_many_kinds_of_functions(name):
+    fast = keras_triton.jit(FUNCTIONS[name])
+    x = tensor(4, 3, 2, grad=True)
+    (got,) = gradients(fast, x)
+    (want,) = gradients(FUNCTIONS[name], x)
+    close(got, want)
+    assert counts(fast) == (1, 1, 0)
+
+
 def test_gradients_pass_through_on_both_sides():
     w = weight(3, 3)
     fast = keras_triton.jit(lambda x: ops.tanh(ops.matmul(x, w)))

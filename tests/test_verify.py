@@ -77,6 +77,19 @@ def test_a_function_with_its_gradients():
     assert list(rows(forward, "result")) == ["0"]
 
 
+def test_what_ought_to_be_zero_is_compared_with_what_rounding_makes_of_it():
+    """The bias before a normalization has a gradient of rounding noise."""
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(3, name="before"), layers.BatchNormalization()]
+    )
+    model.compile("adam", "mse")
+    found = keras_triton.verify(model, X, np.ones((4, 3), "float32"))
+    (noise,) = (row for name, row in rows(found, "state").items() if name.endswith("before/bias"))
+    assert found.ok, found.worst
+    assert noise.distance.relative > found.tolerance
+    assert noise.distance.absolute < 10 * noise.rounding
+
+
 def test_a_target_is_chosen_and_refused():
     found = keras_triton.verify(functional(), X, target="interpret")
     assert (found.target, found.ok) == ("interpret", True)
@@ -181,6 +194,7 @@ def test_the_command_verifies_an_example_and_a_saved_model(tmp_path, capsys):
 
 def test_the_command_returns_1_where_something_is_far(monkeypatch, capsys):
     monkeypatch.setattr(verification, "tolerance", lambda dtypes: 0.0)
+    monkeypatch.setattr(verification, "TIMES_ROUNDING", 0)
     assert cli.main(["verify", "mlp", "--batch", "4"]) == 1
     assert "FAR" in capsys.readouterr().out
 
