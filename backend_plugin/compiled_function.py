@@ -73,7 +73,10 @@ class CompiledFunction:
         if _inside_a_trace():
             return self.fn(*args, **kwargs)
         try:
-            arguments = sign((args, kwargs), static_objects=self.free, differentiable=self.free)
+            differentiable = self.free and torch.is_grad_enabled()
+            arguments = sign(
+                (args, kwargs), static_objects=self.free, differentiable=differentiable
+            )
         except Symbolic:
             return self.fn(*args, **kwargs)
         except NotExpressible as error:
@@ -85,7 +88,7 @@ class CompiledFunction:
         if program is None:
             return self._op_by_op(args, kwargs)
         self.counts.compiled += 1
-        program.used = self.counts.compiled
+        program.used = self.counts.captures + self.counts.compiled
         return program(self.data(arguments))
 
     def data(self, arguments: Arguments) -> list[torch.Tensor]:

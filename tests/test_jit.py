@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from keras import layers, ops
+from keras.src.backend.common.variables import AutocastScope
 
 import keras_triton
 from keras_triton import compiled_function
@@ -509,7 +510,7 @@ def test_mixed_precision_scopes_compile_anew():
         assert apply(tensor(2, 4)).dtype == torch.float32
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert apply(tensor(2, 4)).dtype == torch.bfloat16
-        with keras.src.backend.AutocastScope("bfloat16"):
+        with AutocastScope("bfloat16"):
             assert apply(tensor(2, 4).bfloat16()).dtype == torch.bfloat16
 
 

@@ -5,6 +5,7 @@ import os
 import types
 
 import keras
+import model_zoo
 import numpy as np
 import pytest
 import torch
@@ -237,3 +238,12 @@ def test_the_examples_verify():
     model, x, y = samples.example("digits", 4)
     found = keras_triton.verify(model, x, y)
     assert found.ok, found.worst
+
+
+@pytest.mark.parametrize("name", ["encoder", "lstm", "torch_module", "control_flow", "loss_scale"])
+def test_models_of_the_zoo_verify(name):
+    keras.utils.set_random_seed(0)
+    model, batches = model_zoo.MODELS[name](np.random.default_rng(0))
+    found = keras_triton.verify(model, *batches[0])
+    assert found.ok, found.worst
+    assert any(row.kind == "state" for row in found.rows)
