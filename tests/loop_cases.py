@@ -131,7 +131,7 @@ def lstm(h, c, x, kernel, recurrent, bias):
     return h, c, h
 
 
-def _lstm(length, reverse) -> Case:
+def lstm_case(length, reverse=False) -> Case:
     weights = [meta(2, 12), meta(3, 12), meta(12)]
     return Case(lstm, [meta(4, 3), meta(4, 3)], [meta(4, 2)], weights, length, reverse)
 
@@ -142,10 +142,10 @@ def halve(count, x, limit):
 
 
 CASES = {
-    "lstm": _lstm(5, False),
-    "lstm in reverse": _lstm(4, True),
-    "one place": _lstm(1, False),
-    "two places": _lstm(2, True),
+    "lstm": lstm_case(5),
+    "lstm in reverse": lstm_case(4, True),
+    "one place": lstm_case(1, False),
+    "two places": lstm_case(2, True),
     "no stacked results": Case(
         lambda h, x: (torch.tanh(h * 0.5 + x),), [meta(3, 2)], [meta(3, 2)], [], 6
     ),

@@ -1,33 +1,12 @@
 """Small recurrent models in float64, for any backend of Keras on torch tensors."""
 
-import contextlib
-
 import keras
 import numpy as np
 from keras import layers, ops
-from keras.src.backend.common import dtypes
+from numerics import float64
 
 BATCH, TIME, FEATURES = 5, 6, 3
 STEPS = 3
-
-
-@contextlib.contextmanager
-def in_float64():
-    """Everything in float64, products too, which Keras takes in float32."""
-    promoted = dtypes.result_type
-
-    def result_type(*found):
-        return "float64" if any("float64" in str(kind) for kind in found) else promoted(*found)
-
-    dtypes.result_type = result_type
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
-        yield
-    finally:
-        dtypes.result_type = promoted
-        keras.config.set_floatx("float32")
-        keras.config.set_dtype_policy("float32")
 
 
 class CountingCell(layers.Layer):
@@ -164,5 +143,5 @@ def train(model):
 
 def results_on(names):
     """What `train` gives for some cases, as nested lists."""
-    with in_float64():
+    with float64():
         return {name: [array.tolist() for array in train(build(name))] for name in names}

@@ -150,6 +150,7 @@ def test_random_layers_are_refused_as_by_torch(tmp_path):
 
 
 def test_saved_models_are_refused_as_by_torch():
+    pytest.importorskip("tensorflow")
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(NotImplementedError, match="not supported for `Layer`s and `Model`s"):
         keras.export.ExportArchive().track(model)

@@ -71,7 +71,8 @@ def test_float8_training():
     others = outcome.fallbacks - casts
     assert all("roll" in reason or "index_put" in reason for reason in others), others
     history = outcome.compiled.layers[0].inputs_amax_history.numpy()
-    assert (history[:4] > 0).all()
+    # The newest comes first; the roll before it moves its forerunners to the end.
+    assert (history[[0, -3, -2, -1]] > 0).all()
 
 
 def test_quantizing_a_model_that_was_trained_and_predicted_compiled():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from keras import layers, ops
-from recurrent_models import in_float64
+from numerics import float64
 
 from keras_triton import torch_ops
 from keras_triton.capture import capture
@@ -17,7 +17,7 @@ START = torch.arange(3.0, dtype=torch.float64) / 3
 
 @pytest.fixture(autouse=True)
 def double():
-    with in_float64():
+    with float64():
         yield
 
 

@@ -1,15 +1,27 @@
 """Loops from the captured graph to the plan and its runs."""
 
+import gc
+import io
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from loop_cases import CASES
+from golden_files import compare, golden_input
+from loop_cases import CASES, lstm_case
+from rich.console import Console
 
 from keras_triton.compile import compile_module
+from keras_triton.kernels.device import of_capability
+from keras_triton.kernels.offline import compile_offline
 from keras_triton.lowering import interpret
 from keras_triton.lowering.errors import DialectError
 from keras_triton.lowering.mlir import parse, stage_of, text
-from keras_triton.lowering.pipeline import lower
+from keras_triton.lowering.pipeline import lower, pipeline
+from keras_triton.lowering.plan import Call, Copy, Loop
+from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.targets.choice import choose
+from keras_triton.targets.sources import load
 
 CPU = torch.device("cpu")
 
@@ -107,3 +119,92 @@ def test_runs_on_every_target(name, target):
         inputs = case.inputs(seed)
         expected = case.expected(inputs)
         assert_results(compiled(inputs), expected, **ROUNDED)
+
+
+def test_golden(request):
+    """One module with a recurrence and a search, after every pass."""
+    module = parse(golden_input("loops"))
+    for step in pipeline(decompose=True, epilogues=False):
+        module = step.run(module)
+        name = f"loops_{step.name}"
+        compare(name, str(module), request.config.getoption("--update-golden"))
+
+
+def test_lowering_goes_on_from_the_text_of_any_stage():
+    seen = []
+    lower(parse(golden_input("loops")), "plan", seen.append)
+    for stage in seen:
+        assert str(lower(parse(text(stage)))) == str(seen[-1])
+    inputs = [torch.randn(3, 2, 8), torch.randn(4, 8), torch.tensor(1)]
+    expected = interpret.run(seen[0], inputs)
+    for stage in seen[1:]:
+        assert_results(interpret.run(stage, inputs), expected, **ROUNDED)
+
+
+def test_size_does_not_grow_with_the_length():
+    plans = [text(lower(lstm_case(length).module())) for length in (5, 500)]
+    assert len(plans[1]) <= len(plans[0]) + 200  # a few digits more
+
+
+def test_no_copy_in_an_iteration_of_a_recurrence():
+    """Carries are read where the iteration before put them."""
+    for name in ("lstm", "lstm in reverse", "old and new carry stacked"):
+        plan = read_plan(lower(CASES[name].module(), decompose=True, epilogues=False))
+        (loop,) = (step for step in plan.steps if isinstance(step, Loop))
+        assert not [step for step in loop.steps if isinstance(step, Copy)], name
+
+
+def test_a_swap_needs_no_copy_either():
+    plan = read_plan(lower(CASES["product of a carry"].module()))
+    (loop,) = (step for step in plan.steps if isinstance(step, Loop))
+    assert [type(step) for step in loop.steps] == [Call]
+
+
+def test_report_counts_what_loops_launch():
+    case = CASES["lstm"]
+    report = compile_module(case.module(), choose("cpu", CPU), CPU, name="loop").report
+    inside = [row for row in report.rows if row.times == case.length]
+    assert len(inside) == 3  # two products, one kernel
+    assert "with those of loops" in report.summary()
+    product = next(row for row in inside if row.how == "torch.mm")
+    assert product.bytes % case.length == 0
+    searching = compile_module(CASES["while"].module(), choose("cpu", CPU), CPU, name="loop").report
+    assert None in {row.times for row in searching.rows}
+    assert "while" in printed(searching)
+
+
+def printed(report):
+    console = Console(width=200, record=True, file=io.StringIO())
+    report.print(console)
+    return console.export_text()
+
+
+def test_runs_of_threads_do_not_meet():
+    """The arena and the tables of a program serve one call at a time."""
+    case = CASES["lstm"]
+    program = compile_module(case.module(), choose("cpu", CPU), CPU, name="loop").program
+    inputs = [case.inputs(seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(program, inputs))
+    for given, made in zip(inputs, results, strict=True):
+        assert_results(made, case.expected(given), **ROUNDED)
+
+
+def test_a_program_keeps_no_batch_alive():
+    case = CASES["lstm"]
+    program = compile_module(case.module(), choose("cpu", CPU), CPU, name="loop").program
+    inputs = case.inputs()
+    results = program(inputs)
+    seen = [weakref.ref(tensor) for tensor in (*inputs, *results)]
+    del inputs, results
+    gc.collect()
+    assert not [tensor for tensor in (ref() for ref in seen) if tensor is not None]
+
+
+@pytest.mark.parametrize("capability", [80, 100])
+def test_kernels_of_bodies_build_for_gpus(capability):
+    plan = read_plan(lower(CASES["lstm"].module()))
+    for function in plan.kernels.values():
+        loaded = load(function, None, of_capability(capability))
+        for launch in loaded.program.launches:
+            assert compile_offline(launch, loaded.dtypes(), capability).registers

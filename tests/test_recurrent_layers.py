@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from keras import layers
-from recurrent_models import ALIKE_ON_TORCH, CASES, build, data, in_float64, results_on, train
+from numerics import float64
+from recurrent_models import ALIKE_ON_TORCH, CASES, build, data, results_on, train
 
 from keras_triton import compiled_function
 from keras_triton.capture import capture
@@ -25,7 +26,7 @@ TOLERANCE = 1e-9  # of the largest entry; sums over time come in another order
 
 @pytest.fixture
 def double():
-    with in_float64():
+    with float64():
         yield
 
 

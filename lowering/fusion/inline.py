@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from mlir import ir
 
-from ..indexing import Dims, Index, plain, window
+from ..indexing import Dims, Index, is_plain, plain, window
 from ..linalg.body import Body
 from ..mlir import TensorType
 from .graph import Graph, Loop, Node, squeezed_dims
@@ -81,7 +81,9 @@ def _expand(graph: Graph, node: Node, updates: frozenset[int], once: frozenset[i
         ):
             axes = squeezed_dims(graph.types[source].shape)
             local = tuple(dim for dim, axis in zip(dims, axes, strict=True) if axis is not None)
-            return body.inline(producer.body, producer.value, local)
+            # Of what is read in part, the parts of what that is made of are computed too.
+            further = None if is_plain(dims) else read
+            return body.inline(producer.body, producer.value, local, further)
         return body.read(source, dims, dtype)
 
     loop.value = body.inline(loop.body, loop.value, tuple(range(len(loop.extents))), read)
@@ -114,10 +116,27 @@ def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_upd
         return not scalar or (price is not None and price <= CHEAP_OPS)
     if price == 0:
         return True
+    if not is_plain(dims):
+        return _price_from_memory(graph, producer) is not None
     if plain(dims) == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
         return False
     of_arguments = all(graph.loop_of(source) is None for source in wide)
     return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
+
+
+def _price_from_memory(graph: Graph, loop: Loop) -> int | None:
+    """Arithmetic ops an element of a loop takes from what no loop makes; None if they are not cheap."""
+    price = cost(loop)
+    if loop.combiner or price is None:
+        return None
+    for source, dims in loop.reads():
+        maker = graph.loop_of(source)
+        if maker is not None and any(dim is not None for dim in dims):
+            more = _price_from_memory(graph, maker) if price <= CHEAP_OPS else None
+            if more is None:
+                return None
+            price += more
+    return price if price <= CHEAP_OPS else None
 
 
 def _reads_no_more(graph: Graph, producer: Loop, dims: Dims) -> bool:

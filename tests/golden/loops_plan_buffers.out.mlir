@@ -1,0 +1,125 @@
+#map = affine_map<() -> ()>
+#map1 = affine_map<(d0, d1) -> (d0, d1)>
+#map2 = affine_map<(d0, d1) -> (d0, d1 mod 8)>
+#map3 = affine_map<(d0, d1) -> (d0, d1 + 4)>
+#map4 = affine_map<(d0, d1, d2) -> (d0, d1, d2)>
+module attributes {keras.stage = "plan"} {
+  module @kernels {
+    func.func private @search_lt_0(%arg0: tensor<i64>) -> tensor<i1> attributes {keras.kernel = "loop", keras.layers = ["search"]} {
+      %0 = tensor.empty() : tensor<i1>
+      %1 = linalg.generic {indexing_maps = [#map, #map], iterator_types = []} ins(%arg0 : tensor<i64>) outs(%0 : tensor<i1>) attrs =  {keras.op = "lt"} {
+      ^bb0(%in: i64, %out: i1):
+        %c4_i64 = arith.constant 4 : i64
+        %2 = arith.cmpi slt, %in, %c4_i64 : i64
+        linalg.yield %2 : i1
+      } -> tensor<i1>
+      return %1 : tensor<i1>
+    }
+    func.func private @search_add_1(%arg0: tensor<i64>) -> tensor<i64> attributes {keras.kernel = "loop", keras.layers = ["search"]} {
+      %0 = tensor.empty() : tensor<i64>
+      %1 = linalg.generic {indexing_maps = [#map, #map], iterator_types = []} ins(%arg0 : tensor<i64>) outs(%0 : tensor<i64>) attrs =  {keras.op = "add"} {
+      ^bb0(%in: i64, %out: i64):
+        %c1_i64 = arith.constant 1 : i64
+        %2 = arith.addi %in, %c1_i64 : i64
+        linalg.yield %2 : i64
+      } -> tensor<i64>
+      return %1 : tensor<i64>
+    }
+    func.func private @search_tanh_2(%arg0: tensor<2x4xf32>) -> tensor<2x4xf32> attributes {keras.kernel = "loop", keras.layers = ["search"]} {
+      %0 = tensor.empty() : tensor<2x4xf32>
+      %1 = linalg.generic {indexing_maps = [#map1, #map1], iterator_types = ["parallel", "parallel"]} ins(%arg0 : tensor<2x4xf32>) outs(%0 : tensor<2x4xf32>) attrs =  {keras.op = "tanh"} {
+      ^bb0(%in: f32, %out: f32):
+        %2 = math.tanh %in fastmath<reassoc,nsz,contract> : f32
+        linalg.yield %2 : f32
+      } -> tensor<2x4xf32>
+      return %1 : tensor<2x4xf32>
+    }
+    func.func private @rnn_matmul_3(%arg0: tensor<2x4xf32>, %arg1: tensor<4x8xf32>) -> tensor<2x8xf32> attributes {keras.kernel = "matmul", keras.layers = ["rnn"]} {
+      %0 = "keras.matmul"(%arg0, %arg1) {transpose_a = false, transpose_b = false} : (tensor<2x4xf32>, tensor<4x8xf32>) -> tensor<2x8xf32>
+      return %0 : tensor<2x8xf32>
+    }
+    func.func private @rnn_slice_sigmoid_mul_4(%arg0: tensor<2x8xf32>, %arg1: tensor<2x8xf32>) -> tensor<2x4xf32> attributes {keras.kernel = "loop", keras.layers = ["rnn"], keras.reason = ["rnn_matmul_3: takes no epilogue"]} {
+      %0 = tensor.empty() : tensor<2x4xf32>
+      %1 = linalg.generic {indexing_maps = [#map2, #map2, #map3, #map3, #map1], iterator_types = ["parallel", "parallel"]} ins(%arg0, %arg1, %arg0, %arg1 : tensor<2x8xf32>, tensor<2x8xf32>, tensor<2x8xf32>, tensor<2x8xf32>) outs(%0 : tensor<2x4xf32>) attrs =  {keras.op = "mul"} {
+      ^bb0(%in: f32, %in_0: f32, %in_1: f32, %in_2: f32, %out: f32):
+        %2 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32
+        %cst = arith.constant 1.000000e+00 : f32
+        %3 = arith.negf %2 fastmath<reassoc,nsz,contract> : f32
+        %4 = math.exp %3 fastmath<reassoc,nsz,contract> : f32
+        %5 = arith.addf %cst, %4 fastmath<reassoc,nsz,contract> : f32
+        %6 = arith.divf %cst, %5 fastmath<reassoc,nsz,contract> : f32
+        %7 = arith.addf %in_1, %in_2 fastmath<reassoc,nsz,contract> : f32
+        %8 = arith.mulf %6, %7 fastmath<reassoc,nsz,contract> : f32
+        linalg.yield %8 : f32
+      } -> tensor<2x4xf32>
+      return %1 : tensor<2x4xf32>
+    }
+    func.func private @full_5() -> tensor<2x4xf32> attributes {keras.kernel = "loop", keras.layers = []} {
+      %0 = tensor.empty() : tensor<2x4xf32>
+      %1 = linalg.generic {indexing_maps = [#map1], iterator_types = ["parallel", "parallel"]} outs(%0 : tensor<2x4xf32>) attrs =  {keras.op = "full"} {
+      ^bb0(%out: f32):
+        %cst = arith.constant 0.000000e+00 : f32
+        linalg.yield %cst : f32
+      } -> tensor<2x4xf32>
+      return %1 : tensor<2x4xf32>
+    }
+    func.func private @add_add_6(%arg0: tensor<3x2x4xf32>, %arg1: tensor<3x2x4xf32>) -> tensor<3x2x4xf32> attributes {keras.kernel = "loop", keras.layers = ["add"], keras.reason = ["@scan0: takes no epilogue"]} {
+      %0 = tensor.empty() : tensor<3x2x4xf32>
+      %1 = linalg.generic {indexing_maps = [#map4, #map4, #map4], iterator_types = ["parallel", "parallel", "parallel"]} ins(%arg0, %arg1 : tensor<3x2x4xf32>, tensor<3x2x4xf32>) outs(%0 : tensor<3x2x4xf32>) attrs =  {keras.op = "add"} {
+      ^bb0(%in: f32, %in_0: f32, %out: f32):
+        %2 = arith.addf %in, %in_0 fastmath<reassoc,nsz,contract> : f32
+        linalg.yield %2 : f32
+      } -> tensor<3x2x4xf32>
+      return %1 : tensor<3x2x4xf32>
+    }
+  }
+  module @plan {
+    func.func private @full_5(memref<2x4xf32>) attributes {keras.outputs = 1 : i64}
+    func.func private @rnn_matmul_3(memref<2x4xf32, strided<[4, 1], offset: ?>>, memref<4x8xf32>, memref<2x8xf32>) attributes {keras.outputs = 1 : i64}
+    func.func private @rnn_slice_sigmoid_mul_4(memref<2x8xf32, strided<[8, 1], offset: ?>>, memref<2x8xf32>, memref<2x4xf32, strided<[4, 1], offset: ?>>) attributes {keras.outputs = 1 : i64}
+    func.func private @search_lt_0(memref<i64>, memref<i1>) attributes {keras.outputs = 1 : i64}
+    func.func private @search_add_1(memref<i64>, memref<i64>) attributes {keras.outputs = 1 : i64}
+    func.func private @search_tanh_2(memref<2x4xf32>, memref<2x4xf32>) attributes {keras.outputs = 1 : i64}
+    func.func private @add_add_6(memref<3x2x4xf32>, memref<3x2x4xf32>, memref<3x2x4xf32>) attributes {keras.outputs = 1 : i64}
+    func.func @main(%arg0: memref<3x2x8xf32> {keras.name = "data/x"}, %arg1: memref<4x8xf32> {keras.name = "rnn/kernel"}, %arg2: memref<i64> {keras.donated = 1 : i64, keras.name = "search/count"}, %arg3: memref<3x2x4xf32>, %arg4: memref<3x2x4xf32>, %arg5: memref<2x4xf32>, %arg6: memref<256xi8>) {
+      %c0 = arith.constant 0 : index
+      %c64 = arith.constant 64 : index
+      %c1 = arith.constant 1 : index
+      %c3 = arith.constant 3 : index
+      %c192 = arith.constant 192 : index
+      %c160 = arith.constant 160 : index
+      %c96 = arith.constant 96 : index
+      %view = memref.view %arg6[%c0][] : memref<256xi8> to memref<2x4xf32>
+      call @full_5(%view) : (memref<2x4xf32>) -> ()
+      %view_0 = memref.view %arg6[%c64][] : memref<256xi8> to memref<2x4xf32>
+      memref.copy %view, %view_0 : memref<2x4xf32> to memref<2x4xf32>
+      %view_1 = memref.view %arg6[%c64][] : memref<256xi8> to memref<4x2x4xf32>
+      scf.for %arg7 = %c0 to %c3 step %c1 {
+        %subview = memref.subview %arg0[%arg7, 0, 0] [1, 2, 8] [1, 1, 1] : memref<3x2x8xf32> to memref<2x8xf32, strided<[8, 1], offset: ?>>
+        %0 = arith.addi %arg7, %c1 : index
+        %subview_6 = memref.subview %view_1[%arg7, 0, 0] [1, 2, 4] [1, 1, 1] : memref<4x2x4xf32> to memref<2x4xf32, strided<[4, 1], offset: ?>>
+        %subview_7 = memref.subview %view_1[%0, 0, 0] [1, 2, 4] [1, 1, 1] : memref<4x2x4xf32> to memref<2x4xf32, strided<[4, 1], offset: ?>>
+        %view_8 = memref.view %arg6[%c192][] : memref<256xi8> to memref<2x8xf32>
+        func.call @rnn_matmul_3(%subview_6, %arg1, %view_8) : (memref<2x4xf32, strided<[4, 1], offset: ?>>, memref<4x8xf32>, memref<2x8xf32>) -> ()
+        func.call @rnn_slice_sigmoid_mul_4(%subview, %view_8, %subview_7) : (memref<2x8xf32, strided<[8, 1], offset: ?>>, memref<2x8xf32>, memref<2x4xf32, strided<[4, 1], offset: ?>>) -> ()
+      }
+      %view_2 = memref.view %arg6[%c160][] : memref<256xi8> to memref<2x4xf32>
+      memref.copy %view_2, %arg5 : memref<2x4xf32> to memref<2x4xf32>
+      %view_3 = memref.view %arg6[%c0][] : memref<256xi8> to memref<i1>
+      scf.while : () -> () {
+        func.call @search_lt_0(%arg2, %view_3) : (memref<i64>, memref<i1>) -> ()
+        %0 = memref.load %view_3[] : memref<i1>
+        scf.condition(%0)
+      } do {
+        func.call @search_add_1(%arg2, %arg2) : (memref<i64>, memref<i64>) -> ()
+        func.call @search_tanh_2(%arg5, %arg5) : (memref<2x4xf32>, memref<2x4xf32>) -> ()
+        scf.yield
+      }
+      %view_4 = memref.view %arg6[%c64][] : memref<256xi8> to memref<3x2x4xf32>
+      %view_5 = memref.view %arg6[%c96][] : memref<256xi8> to memref<3x2x4xf32>
+      call @add_add_6(%view_4, %view_5, %arg3) : (memref<3x2x4xf32>, memref<3x2x4xf32>, memref<3x2x4xf32>) -> ()
+      memref.copy %view_5, %arg4 : memref<3x2x4xf32> to memref<3x2x4xf32>
+      return
+    }
+  }
+}
