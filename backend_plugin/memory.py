@@ -100,8 +100,8 @@ class Memory:
         self._bases, self._offsets = places[..., 0], places[..., 1]
         self._addresses: list[int] | None = None
         start, pitch = self._table.ctypes.data, self._table.strides[0]
-        for entry, first in self._pointers:
-            entry.rows = [start + row * pitch + 8 * first for row in range(self.count)]
+        for addresses, first in self._pointers:
+            addresses.rows = [start + row * pitch + 8 * first for row in range(self.count)]
         moves = []
         for entry, pieces in self._tensors:
             if all(self._is_fixed(item.places) for item in pieces):
@@ -169,7 +169,7 @@ class _Pieces:
                 return [tensor]
             if tensor.dtype != self.kind.torch_dtype:  # bytes of the arena
                 tensor = tensor.view(self.kind.torch_dtype)
-            start += tensor.storage_offset()
+            start += int(tensor.storage_offset())
             if count == 1:
                 made.append(tensor.as_strided(self.kind.shape, self.strides, start))
             else:

@@ -109,8 +109,11 @@ def _bind(step: Step, executors: Mapping[str, Executor], memory: Memory) -> Laun
 def _bind_loop(step: Loop | While, executors: Mapping[str, Executor], around: Memory) -> Launch:
     """Enters the loop's memory at one iteration of what is around it, and runs it to its end."""
     operands, memory = around.tensors(step.operands), around.inside(step)
-    run = _repeated if isinstance(step, Loop) else _tested
-    iterate = run(step, executors, memory)
+    iterate = (
+        _repeated(step, executors, memory)
+        if isinstance(step, Loop)
+        else _tested(step, executors, memory)
+    )
     memory.freeze()
 
     def loop(iteration: int) -> None:

@@ -75,6 +75,13 @@ def known_node(tensor: torch.Tensor) -> torch.fx.Node | None:
     return None if slot is None else slot.proxy.node
 
 
+def own_node(tensor: torch.Tensor) -> torch.fx.Node:
+    """`known_node` of a tensor that is sure to have one."""
+    node = known_node(tensor)
+    assert node is not None
+    return node
+
+
 def node_of(tensor: torch.Tensor) -> torch.fx.Node:
     """The node that computes `tensor`, dense in row-major order; a closed-over tensor gets one."""
     if not isinstance(tensor, FunctionalTensor):

@@ -195,8 +195,10 @@ def _run(
     allowed = tolerance(
         {value.dtype for node in captured.graph.graph.nodes for value in _values(node)}
     )
-    names = [("layer", node.meta[LAYER]) for node in taps]
-    outs = [(spec.kind, spec.name.removeprefix("result/")) for spec in captured.outputs]
+    names: list[tuple[str, str]] = [("layer", node.meta[LAYER]) for node in taps]
+    outs: list[tuple[str, str]] = [
+        (spec.kind, spec.name.removeprefix("result/")) for spec in captured.outputs
+    ]
     order = [*range(len(outputs), len(exact)), *range(len(outputs))]
     rows = [
         _row(*what, value.cpu(), exact[i], rounded[i], allowed)

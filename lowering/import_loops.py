@@ -60,7 +60,7 @@ def loop_of_node(node: torch.fx.Node) -> LoopNode:
     """The parts of a loop's node."""
     kind = KINDS[_name(node)]
     names = PARAMETERS[kind]
-    arguments = dict(zip(names, node.args, strict=True))
+    arguments: dict[str, Any] = dict(zip(names, node.args, strict=True))
     roles = [name for name in names if name in ("condition", "body")]
     lists = [name for name in names if name in ("init", "xs", "carries", "constants")]
     operands = [operand for name in lists for operand in arguments[name]]
@@ -69,5 +69,5 @@ def loop_of_node(node: torch.fx.Node) -> LoopNode:
 
 
 def _name(node: torch.fx.Node) -> str:
-    known = isinstance(node.target, torch._ops.HigherOrderOperator)
-    return node.target.name() if known else ""
+    target = node.target
+    return target.name() if isinstance(target, torch._ops.HigherOrderOperator) else ""

@@ -127,8 +127,10 @@ def traced_scan(
     """`ops.scan` as a scan."""
     unrolled = functools.partial(original, f, init, xs, length, reverse, unroll)
     stacked = [] if xs is None else [convert_to_tensor(x) for x in tree.flatten(xs)]
-    count = int(length) if length is not None or not stacked else stacked[0].shape[0]
-    if not callable(f) or (xs is None and length is None) or unroll is True or count < SHORTEST:
+    if not callable(f) or unroll is True or (length is None and not stacked):
+        return unrolled()
+    count = stacked[0].shape[0] if length is None else int(length)
+    if count < SHORTEST:
         return unrolled()
     shapes: dict[str, Any] = {}
 

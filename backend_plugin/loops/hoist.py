@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from .. import torch_ops
 from ..provenance import LAYER
-from ..tracing import current_tracer, known_node, traced
+from ..tracing import current_tracer, own_node, traced
 from .outline import Outline
 
 aten = torch.ops.aten
@@ -54,8 +54,7 @@ def take_ahead(
     }
     for node in list(outline.moved):
         if node in needed and node not in stacks and _can_stack(node, ahead, outline):
-            made = functools.cache(functools.partial(_stack, node, ahead, length))
-            ahead[node] = lambda made=made: _node(made())
+            ahead[node] = _once(functools.partial(_stack, node, ahead, length))
             if node.target in _PRODUCTS:
                 stacks[node] = ahead[node]()
                 outline.cut(node)
@@ -84,7 +83,7 @@ def take_after(
     def finish(made: torch.Tensor) -> torch.Tensor:
         below = start
         for link in reversed(chain):
-            made, below = _stack(link, {below: functools.partial(_node, made)}, length), link
+            made, below = _stack(link, {below: functools.partial(own_node, made)}, length), link
         return made
 
     return start, finish
@@ -119,18 +118,17 @@ def _stack(node: Node, stacks: Mapping[Node, Callable[[], Node]], length: int) -
         return _call(target, args, node, **kwargs)
     place = _PRODUCTS[target]
     _, batch, *rest = args[place].meta["val"].shape
-    rows = _node(_call(aten.view.default, (args[place], [length * batch, *rest]), node))
+    rows = own_node(_call(aten.view.default, (args[place], [length * batch, *rest]), node))
     arguments: list[Any] = [*args[:place], rows, *args[place + 1 :]]
     if target is torch_ops.conv2d_input_grad:
         arguments[2] = [length * shape[0], *shape[1:]]
-    made = _node(_call(target, tuple(arguments), node))
+    made = own_node(_call(target, tuple(arguments), node))
     return _call(aten.view.default, (made, [length, *shape]), node)
 
 
-def _node(tensor: torch.Tensor) -> Node:
-    node = known_node(tensor)
-    assert node is not None
-    return node
+def _once(make: Callable[[], torch.Tensor]) -> Callable[[], Node]:
+    """The node of what `make` makes as soon as it is asked for, once."""
+    return functools.cache(lambda: own_node(make()))
 
 
 def _call(target: Any, args: tuple[Any, ...], like: Node, **kwargs: Any) -> torch.Tensor:

@@ -38,7 +38,14 @@ class StandIn:
 
 
 @dataclasses.dataclass(frozen=True)
-class Closure:
+class Part:
+    """Something a step computes with, and what stands for it inside the region."""
+
+    inside: StandIn
+
+
+@dataclasses.dataclass(frozen=True)
+class Closure(Part):
     """A tensor from outside the region, or the value of `variable`, and what stands for it inside.
 
     `outer` is dense in row-major order; `node` computes it, before all that the region traces with
@@ -47,7 +54,6 @@ class Closure:
 
     outer: torch.Tensor
     node: torch.fx.Node
-    inside: StandIn
     variable: State | None = None
 
     @property
@@ -156,7 +162,7 @@ class Region:
         stand_in = self.stand_in(outer)
         if tensor.requires_grad:
             stand_in.leaf.requires_grad_()
-        return Closure(outer, node, stand_in, variable)
+        return Closure(stand_in, outer, node, variable)
 
 
 def find_leak(graph: torch.fx.Graph) -> torch.fx.Node | None:
@@ -205,8 +211,8 @@ class _Swap(TorchFunctionMode):
 
         def swap(tensor: torch.Tensor) -> torch.Tensor:
             inner = self._region.inside(tensor)
-            is_traced = inner is tensor and isinstance(tensor, FunctionalTensor)
-            if is_traced and not self._region.contains(tensor):
+            is_same = inner is tensor and not self._region.contains(tensor)
+            if is_same and isinstance(tensor, FunctionalTensor):
                 watched.append((tensor, writes(tensor)))
             return inner
 

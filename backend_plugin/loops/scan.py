@@ -7,7 +7,7 @@ import torch
 
 from ..capture_errors import LoopError
 from ..state import CaptureScope
-from ..tracing import known_node, node_of
+from ..tracing import node_of, own_node
 from .emit import emit_scan
 from .gradient import StepGradient, trace_gradient
 from .hoist import take_after, take_ahead
@@ -115,7 +115,7 @@ class _Loop:
         carried = dict(zip(self._carried, init, strict=True))
         results = self._scan(carried, self._stacks, [*self._forward, *self._kept], self._reverse)
         count = len(self._forward)
-        stacks = map(known_node, results[count:])
+        stacks = map(own_node, results[count:])
         self._kept = dict(zip(self._kept, stacks, strict=True))
         return results[:count]
 
@@ -127,7 +127,7 @@ class _Loop:
         heard = {t.node: node_of(g) for i, t in gradient.ys.items() if (g := by_y[i]) is not None}
         silent = [t.node for t in gradient.ys.values() if t.node not in heard]
         init = [
-            _zeros_like(t.inside.leaf) if gradients[i] is None else gradients[i]
+            _zeros_like(t.inside.leaf) if (given := gradients[i]) is None else given
             for i, t in gradient.carries.items()
         ]
         init += [_zeros_like(total.inside.leaf) for _, total in gradient.closures]

@@ -7,7 +7,7 @@ import torch
 
 from ..capture_errors import LoopError
 from ..state import CaptureScope
-from .region import WRITTEN, Closure, Region, StandIn
+from .region import WRITTEN, Closure, Part, Region, StandIn
 
 Tensors = Sequence[torch.Tensor]
 # What the k-th output was in the step before; zeros like the given tensor in the first step.
@@ -17,19 +17,17 @@ Step = Callable[[list[torch.Tensor], list[torch.Tensor], Previous], tuple[Tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Carry:
+class Carry(Part):
     """A value handed from step to step. `init`: its first value, None for zeros."""
 
-    inside: StandIn
     new: torch.Tensor
     init: torch.Tensor | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Slice:
+class Slice(Part):
     """A value with a leading axis of steps, of which each step gets a slice."""
 
-    inside: StandIn
     stacked: torch.Tensor
 
 
@@ -127,7 +125,8 @@ def split_closures(closures: Iterable[Closure]) -> tuple[list[Closure], list[Clo
     Raises:
         LoopError: a tensor that is no variable is written to.
     """
-    written, read = [], []
+    written: list[Closure] = []
+    read: list[Closure] = []
     for closure in closures:
         (written if closure.written else read).append(closure)
         if closure.written and closure.variable is None:

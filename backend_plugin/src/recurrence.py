@@ -29,7 +29,9 @@ def recur(
         their step, or those of the last step if not `keep_all`.
     """
     rows = [x.unbind(0) for x in xs]
-    current, kept, outputs = list(states), [], []
+    current = list(states)
+    kept: list[list[Tensor]] = []
+    outputs: list[Tensor] = []
 
     def previous(number: int, like: Tensor) -> Tensor:
         return outputs[number] if outputs else torch.zeros_like(like)

@@ -81,7 +81,7 @@ kernel [features, 4 units], recurrent_kernel [units, 4 units], bias [4 units]: g
 order. y [batch, time, units] holds h after every step; h_n, c_n are the last states.
 """
 
-lstm_layer_grad = define(
+lstm_layer_grad: Any = define(
     f"lstm_layer_grad(Tensor gy, Tensor gh, Tensor gc, {LSTM}) -> (Tensor dx, Tensor dh, Tensor dc, "
     "Tensor dkernel, Tensor drecurrent_kernel, Tensor dbias)",
     _fake_gradient(3),
@@ -97,7 +97,7 @@ gru_layer = define(
 """A GRU with tanh and sigmoid that resets after the product; as `lstm_layer`, with 3 gates and a
 bias [2, 3 units] for the inputs and the state."""
 
-gru_layer_grad = define(
+gru_layer_grad: Any = define(
     f"gru_layer_grad(Tensor gy, Tensor gh, {GRU}) -> (Tensor dx, Tensor dh, Tensor dkernel, "
     "Tensor drecurrent_kernel, Tensor dbias)",
     _fake_gradient(2),

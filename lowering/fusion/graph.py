@@ -143,7 +143,7 @@ def squeezed(kind: TensorType) -> TensorType:
     return kind.with_shape([extent for extent in kind.shape if extent != 1])
 
 
-def squeezed_dims(shape: Sequence[int]) -> Dims:
+def squeezed_dims(shape: Sequence[int]) -> tuple[int | None, ...]:
     """For each axis its place among the axes that are not 1 (None for those that are)."""
     dims: list[int | None] = []
     count = 0

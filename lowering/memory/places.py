@@ -139,7 +139,8 @@ class Planner:
 
     def _place_steps(self, layout: Layout) -> set[int]:
         """Places what is left, step by step; the roots that still hold parts of the arena."""
-        program, held = layout.program, set()
+        program = layout.program
+        held: set[int] = set()
         for number, step in enumerate(program.steps):
             replaced = self._place_results(layout, step)
             held = held - replaced | {r for r in step.roots if layout.places[r].base == "arena"}

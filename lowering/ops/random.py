@@ -70,7 +70,7 @@ def _random_bits(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
 @define("random_uniform", "key", _infer_key("f32"), attributes="shape")
 def _random_uniform(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """Uniform in [0, 1): the upper 24 bits of stream 0, times 2^-24; exact in float32."""
-    (bits,) = _random_bits(xs, attributes | {"stream": 0})
+    (bits,) = _random_bits(xs, {**attributes, "stream": 0})
     return [(bits >> 8).to(torch.float32) * 2.0**-24]
 
 

@@ -13,7 +13,7 @@ from mlir import ir
 
 from ..errors import RegionError
 from ..fusion.order import ordered
-from ..indexing import is_plain
+from ..indexing import plain
 from ..linalg.body import read_block
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, string_list
 from ..loops import code
@@ -122,11 +122,11 @@ def _kinds(region: Region) -> tuple[str, ...] | None:
             if read.source != "argument":
                 continue
             axes = zip(read.dims, region.arguments[read.index].shape, strict=True)
-            if not is_plain(read.dims) or any(dim is None and extent > 1 for dim, extent in axes):
+            dims = plain(read.dims)
+            if dims is None or any(dim is None and extent > 1 for dim, extent in axes):
                 return None  # a part of the argument, which the instances' flat loop cannot pick
             if single:
                 continue
-            dims = tuple(dim for dim in read.dims if dim is not None)
             kind = {tuple(range(rank)): "element", (): "scalar"}.get(dims)
             if kind is None or kinds[read.index] not in ("any", kind):
                 return None
