@@ -6,7 +6,7 @@ from keras_triton.captured import Captured
 
 
 def replay(captured: Captured, data: tuple[torch.Tensor, ...]):
-    """The result of a captured step on `data`, run by torch; the variables it changes are updated."""
+    """The result of a captured step on `data`, run by torch; updates the variables it changes."""
     data = iter(data)
     inputs = []
     for spec in captured.inputs:
