@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from .tracing import current_tracer, known_node
+from .known_values import node_value
+from .tracing import known_node
 
 aten = torch.ops.aten
 # What moves elements, or changes only how they are held.
@@ -73,15 +74,6 @@ _RULES: dict[Any, Callable[..., int | None]] = {
 def _number(argument: Any) -> int | None:
     """The value of an argument that is a number, or a scalar tensor that the step made from one."""
     if isinstance(argument, torch.fx.Node):
-        while argument.op == "call_function" and argument.target in _LITERALS:
-            (argument,) = argument.all_input_nodes
-        if argument.op != "get_attr":
-            return None
-        literal = getattr(current_tracer().root, str(argument.target))
-        argument = literal.item() if literal.numel() == 1 else None
+        value = node_value(argument)
+        argument = value.item() if value is not None and value.numel() == 1 else None
     return argument if isinstance(argument, int) else None
-
-
-_LITERALS = frozenset(
-    {aten.lift_fresh_copy.default, aten.lift_fresh.default, aten._to_copy.default}
-)

@@ -38,6 +38,7 @@ from .host_random import HostRandom
 from .loops.control_flow import traced_loops
 from .module_state import ReadModes, RefuseClosures, State, closure_reason
 from .provenance import LAYER, LayerTrack, patched, track_layers
+from .reads import readable_values
 from .signature import flatten
 from .state import CaptureScope, traced_state
 from .tracing import current_tracer, empty_like, plain, traced_input, writes
@@ -162,6 +163,7 @@ class _Capture:
                 traced_loops(),
                 traced_branches(),
                 traced_state(self.scope),
+                readable_values(),
                 self.modes.watch(),
                 self.gradients.watch(),
                 RefuseClosures(self._refuse_closure),

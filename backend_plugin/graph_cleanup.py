@@ -4,6 +4,8 @@ import operator
 
 import torch
 
+from .known_values import LIFTS
+
 aten = torch.ops.aten
 
 # Identities once nothing mutates.
@@ -16,8 +18,6 @@ _ALIASES = frozenset(
         aten.lift_fresh_copy.default,
     }
 )
-# What a traced `torch.tensor(number)` goes through; a closed-over tensor does not.
-_LITERAL_USERS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 LITERAL_SIZE = 64  # elements; keeps folding negligible beside tracing
 # Identities when shape, dtype, device and strides stay the same.
 _COPIES = frozenset(
@@ -68,7 +68,7 @@ def _literal_value(
         tensor = getattr(module, str(node.target))
         if not isinstance(tensor, torch.Tensor):
             return None
-        is_literal = all(user.target in _LITERAL_USERS for user in node.users)
+        is_literal = all(user.target in LIFTS for user in node.users)
         return tensor.cpu() if is_literal and tensor.numel() <= LITERAL_SIZE else None
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return None

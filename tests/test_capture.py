@@ -199,6 +199,30 @@ def test_matrix_inverse():
     assert replay(captured, (matrix,)).tolist() == (torch.eye(3) / 2.0).tolist()
 
 
+def test_values_made_of_literals_and_shapes_are_known():
+    def step(x):
+        batch, length, _ = ops.shape(x)
+        places = ops.arange(length)
+        mask = ops.cast(places[:, None] >= places, "int32")[None]
+        times = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], 0)
+        count = torch.zeros(2)
+        count[1] = int(ops.max(places)) + times.tolist()[0]
+        if ops.any(ops.equal(times, batch)):
+            x = x * float(count.sum())
+        return ops.tile(mask, times), ops.reshape(x, (times[0], -1))
+
+    x = torch.ones(2, 4, 3)
+    mask, flat = replay(capture(step, (x,), name="step"), (x,))
+    assert mask.tolist() == [torch.ones(4, 4).tril().tolist()] * 2
+    assert flat.tolist() == [[5.0] * 12] * 2
+
+
+def test_what_tensors_from_outside_hold_is_not_known():
+    times = torch.tensor([2, 1])
+    with pytest.raises(CaptureError, match="needs the value of a tensor"):
+        capture(lambda x: ops.tile(x, times), (torch.ones(2, 2),), name="step")
+
+
 class Chooses(layers.Layer):
     def call(self, x):
         return x if ops.sum(x) > 0 else -x
