@@ -28,21 +28,13 @@ class CompiledStep(CompiledFunction):
         super().__init__(step, name, layer=model, compile_fn=compile_fn)
         self.model = model
 
-    def __call__(self, data: Any) -> Any:
-        return super().__call__(_plain(data))
-
     def sign(self, data: Any) -> Arguments:
         """The signature of a call with `data`.
 
         Raises:
             NotExpressible: as `sign` does.
         """
-        return sign(((_plain(data),), {}), static_objects=self.free, differentiable=self.free)
+        return sign(((data,), {}), static_objects=self.free, differentiable=self.free)
 
     def owner(self) -> object:
         return self.model.optimizer if self.model.compiled else None
-
-
-def _plain(data: Any) -> Any:
-    # Loaders yield lists or tuples of the same parts; one program serves both.
-    return tuple(data) if type(data) is list else data

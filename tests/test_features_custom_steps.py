@@ -235,3 +235,21 @@ def test_gradient_penalty():
         return model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
 
     assert_alike(lambda eager: built(Penalty(), eager), run)
+
+
+class Unwraps(Regressor):
+    """Tells what a torch loader yields, lists, from the tuples that Keras makes of arrays."""
+
+    def train_step(self, data):
+        return super().train_step(tuple(part * 2 for part in data) if type(data) is list else data)
+
+
+def test_a_loader_gives_lists_and_arrays_give_tuples():
+    def run(model):
+        parts = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.as_tensor(Y))
+        loader = torch.utils.data.DataLoader(parts, batch_size=8)
+        doubled = model.fit(loader, epochs=2, verbose=0).history
+        plain = model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history
+        return {"lists": doubled["own_loss"], "tuples": plain["own_loss"]}
+
+    assert_alike(lambda eager: built(Unwraps(), eager), run)
