@@ -112,6 +112,15 @@ def test_sparse_categorical_crossentropy(from_logits, shape, target_shape, axis)
     )
 
 
+def test_sparse_categorical_crossentropy_of_images_has_a_gradient():
+    # torch's own loss of several dimensions refuses one, as the classes are last in memory.
+    output = doubles(2, 4, 4, 3).softmax(-1).requires_grad_()
+    losses = nn.sparse_categorical_crossentropy(torch.randint(0, 3, (2, 4, 4)), output)
+    losses.sum().backward()
+    assert losses.shape == (2, 4, 4)
+    assert torch.count_nonzero(output.grad) > 0
+
+
 def test_sparse_categorical_crossentropy_refuses_other_shapes():
     with pytest.raises(ValueError, match="must have the same shape"):
         nn.sparse_categorical_crossentropy(torch.zeros(4), doubles(5, 7), from_logits=True)

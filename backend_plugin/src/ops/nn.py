@@ -143,10 +143,15 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
     if target.ndim == output.ndim and output.ndim and target.shape[axis] == 1:
         target = target.squeeze(axis)
     classes_last = output.ndim >= 1 and axis in (-1, output.ndim - 1)
-    if not (from_logits and classes_last and target.shape == output.shape[:-1]):
+    if not (classes_last and target.shape == output.shape[:-1]):
         return torch_nn.sparse_categorical_crossentropy(target, output, from_logits, axis)
-    rows = output.reshape(-1, output.shape[-1])
-    return torch_ops.cross_entropy(rows, target.reshape(-1))[0].reshape(target.shape)
+    # Rows also of probabilities: torch cannot differentiate the loss of channels_last images.
+    rows, classes = output.reshape(-1, output.shape[-1]), target.reshape(-1)
+    if from_logits:
+        losses = torch_ops.cross_entropy(rows, classes)[0]
+    else:
+        losses = torch_nn.sparse_categorical_crossentropy(classes, rows)
+    return losses.reshape(target.shape)
 
 
 def ctc_loss(target, output, target_length, output_length, mask_index=0):
