@@ -64,6 +64,17 @@ def test_conv2d(kernel, strides, pads, dilations, groups, f):
     agree(torch_ops.conv2d(x, w, *window), convolve(x, w, *window), [x, w])
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_conv2d_of_one_filter_has_gradients(batch, dtype):
+    # For what its libraries leave to it, torch is particular about the memory order of a kernel.
+    x = torch.randn(batch, 8, 8, 3, dtype=dtype, requires_grad=True)
+    w = torch.randn(3, 3, 3, 1, dtype=dtype, requires_grad=True)
+    window = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    sums = [f(x, w, *window).sum() for f in (torch_ops.conv2d, convolve)]
+    torch.testing.assert_close(*(torch.autograd.grad(total, (x, w)) for total in sums))
+
+
 def windows(x, window, strides, pads, fill):
     padded = torch.nn.functional.pad(x, (0, 0, *pads[2:], *pads[:2]), value=fill)
     return padded.unfold(1, window[0], strides[0]).unfold(2, window[1], strides[1]).flatten(-2)

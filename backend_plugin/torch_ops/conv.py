@@ -128,6 +128,8 @@ def conv2d_kernel_grad(g: Tensor, x: Tensor, w_shape, strides, pads, dilations, 
     """Gradient by the kernel w of conv2d(x, w) whose result has gradient g."""
     padding, by_hand = _padding(pads)
     image = _image(x) if by_hand is None else torch.nn.functional.pad(_image(x), by_hand)
-    kernel = _kernel(x.new_empty(w_shape))  # only its shape matters
+    # Only its shape matters; in any other order torch refuses a kernel of one filter.
+    height, width, channels, filters = w_shape
+    kernel = x.new_empty((filters, channels, height, width))
     window = (strides, pads, dilations, groups)
     return _gradients(g, image, kernel, padding, window, of=1).permute(2, 3, 1, 0)
