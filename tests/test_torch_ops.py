@@ -52,7 +52,7 @@ def agree(ours, theirs, leaves):
 
 def convolve(x, w, strides, pads, dilations, groups):
     padded = torch.nn.functional.pad(x.permute(0, 3, 1, 2), (*pads[2:], *pads[:2]))
-    kernel = w.permute(3, 2, 0, 1)
+    kernel = w.permute(3, 2, 0, 1).contiguous()
     y = torch.nn.functional.conv2d(padded, kernel, None, strides, 0, dilations, groups)
     return y.permute(0, 2, 3, 1)
 
