@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -25,6 +26,9 @@ PROGRAMS = 64
 """How many programs a function keeps; then the one that ran longest ago goes."""
 VARIANTS = 4
 """How many of them for the same arguments: for other trainable flags, modes or gradients."""
+PATIENCE = 8
+"""After so many captures a new signature runs op by op once before it is captured, after twice as many
+twice, and so on: of shapes that change from call to call, most are not worth a compilation."""
 
 
 def default_compile(captured: Captured) -> Program:
@@ -60,8 +64,9 @@ class CompiledFunction:
         self._programs: dict[Hashable, list[BoundProgram]] = {}
         self._attempts: dict[Hashable, int] = {}
         self._hopeless: set[Hashable] = set()
+        self._waited: Counter[int] = Counter()
         self._unsaid: CaptureError | None = None
-        self._forgot = False
+        self._forgot = self._hesitated = False
 
     @property
     def captured(self) -> list[Captured]:
@@ -105,7 +110,7 @@ class CompiledFunction:
         for program in self._programs.get(key, ()):
             if program.fits(self.owner()):
                 return program
-        if key in self._hopeless or not self._is_built():
+        if key in self._hopeless or not self._is_built() or self._waits(key):
             return None
         try:
             return self._add(key, self.capture(arguments))
@@ -115,6 +120,24 @@ class CompiledFunction:
                 self._hopeless.add(key)
                 self._refuse(error)
             return None
+
+    def _waits(self, key: Hashable) -> bool:
+        """Whether a signature without a program is left op by op this time."""
+        if key in self._programs:  # for other trainable flags, modes or gradients
+            return False
+        waited = self._waited.pop(hash(key), 0)
+        if waited >= self.counts.captures // PATIENCE:
+            return False
+        self._waited[hash(key)] = waited + 1
+        if not self._hesitated:
+            self._hesitated = True
+            warnings.warn(
+                f"{self.name} was compiled for {self.counts.captures} signatures. From now on it runs "
+                "op by op for a new one until that has come several times: give it batches of few "
+                "different shapes, and numbers that change from call to call as tensors.",
+                stacklevel=5,
+            )
+        return True
 
     def _ambient(self) -> tuple[Hashable, ...]:
         """What a call depends on besides its arguments."""

@@ -62,7 +62,8 @@ def jit(fn=None, *, name=None):
     * Arguments and results are nested containers. Tensors and NumPy arrays are data: a new shape or
       dtype compiles anew. Everything else is fixed: numbers, strings and None by value, other
       objects by their own `==`, Keras variables and torch modules by identity. The programs of 64
-      signatures are kept.
+      signatures are kept. After the eighth, a new signature runs op by op until it has come again,
+      the more often the more there are: shapes that change from call to call are not compiled.
     * Keras variables, seed generators, and the parameters and buffers of torch modules are read at
       each call and hold their new values after it, wherever `fn` finds them. Other trainable flags,
       another `training` mode and another dtype of a storage compile anew.

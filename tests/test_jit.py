@@ -107,6 +107,22 @@ def test_programs_are_forgotten_when_there_are_too_many(monkeypatch):
     assert scale.counts.captures == 4
 
 
+def test_of_many_signatures_those_that_come_again_are_compiled(monkeypatch):
+    monkeypatch.setattr(compiled_function, "PATIENCE", 2)
+    total = keras_triton.jit(lambda x: ops.sum(x))
+    total(torch.ones(1))
+    total(torch.ones(2))
+    with pytest.warns(UserWarning, match="batches of few different shapes") as caught:
+        assert [float(total(torch.ones(n))) for n in (3, 4, 3, 3)] == [3, 4, 3, 3]
+    assert len(caught) == 1
+    assert counts(total) == (3, 4, 2)
+    total(torch.ones(4))
+    assert counts(total) == (4, 5, 2), "it had come before"
+    for _ in range(3):
+        total(torch.ones(5))
+    assert counts(total) == (5, 6, 4), "of four programs, a fifth waits twice"
+
+
 def test_functions_of_nothing_and_of_no_result():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
