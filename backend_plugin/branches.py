@@ -117,7 +117,7 @@ def _trace(outer: CaptureScope, branch: Callable) -> tuple[Any, BranchScope, Wri
         result = branch()
     # Copies: what the result shares memory with may be one of the tensors that are put back.
     result = tree.map_structure(lambda x: x.clone() if is_tensor(x) else x, result)
-    return result, scope, tensors.undo(scope.state_mapping.values())
+    return result, scope, tensors.undo(scope.values())
 
 
 def traced_switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:

@@ -36,7 +36,7 @@ from .finish import Traced, finish
 from .gradient_state import GradientState
 from .host_random import HostRandom
 from .loops.control_flow import traced_loops
-from .module_state import ReadModes, RefuseClosures, State, closure_reason
+from .module_state import ReadModes, RefuseClosures, State
 from .provenance import LAYER, LayerTrack, patched, track_layers
 from .reads import readable_values
 from .signature import flatten
@@ -166,14 +166,14 @@ class _Capture:
                 readable_values(),
                 self.modes.watch(),
                 self.gradients.watch(),
-                RefuseClosures(self._refuse_closure),
+                RefuseClosures(self._refuse),
             ):
                 results = self._split_result(self.fn(*args, **kwargs))
                 if self.free:  # the batch of a step belongs to the step
                     self._refuse_effects(data)
                 gradients = self._differentiate(results, data) if self.differentiable else []
             self.track.flush()
-            states = [self.scope.state_mapping[id(v)] for v in self.scope.variables]
+            states = list(self.scope.values())
             kept = [gradient for _, gradient in self.gradients.changed()]
             with torch.no_grad():
                 return [plain(tensor) for tensor in results + states + kept + gradients]
@@ -216,8 +216,8 @@ class _Capture:
         self.result = ResultTree.of(leaves, spec)
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
-    def _refuse_closure(self, tensor: torch.Tensor) -> None:
-        raise CaptureError(self.name, self.track.path, closure_reason(tensor))
+    def _refuse(self, reason: str) -> None:
+        raise CaptureError(self.name, self.track.path, reason)
 
     def _refuse_effects(self, data: list[torch.Tensor]) -> None:
         for tensor in data:
@@ -235,7 +235,7 @@ class _Capture:
     ) -> list[torch.Tensor]:
         """The gradients of the inputs that the results depend on, from a tangent for each result."""
         outputs = [i for i, tensor in enumerate(results) if tensor.requires_grad]
-        states = [self.scope.state_mapping[id(v)] for v in self.scope.variables]
+        states = list(self.scope.values())
         inputs = [i for i, tensor in enumerate(data + states) if tensor.requires_grad]
         if not outputs or not inputs:
             return []

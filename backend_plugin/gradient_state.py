@@ -34,7 +34,8 @@ class GradientState:
 
     def lift(self, state: State, value: torch.Tensor, lift: Lift) -> None:
         """Gives the traced tensor of a state the traced gradient of its storage, if there is one."""
-        gradient = state._value.grad
+        with torch._C.DisableTorchFunction():  # which would refuse to read it
+            gradient = state._value.grad
         if gradient is not None:
             _set(value, lift(gradient))
         self._values.append((state, value))

@@ -13,9 +13,12 @@ from typing import Any, TypeAlias
 
 import torch
 from keras.src.backend import Variable
+from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.backend.torch.layer import TorchLayer
 from keras.src.layers.layer import Layer
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -80,6 +83,61 @@ def states_of(module: torch.nn.Module) -> Iterator[State]:
         return
     for child in module.children():
         yield from states_of(child)
+
+
+def parameters_of(module: torch.nn.Module) -> Iterator[State]:
+    """Everything that `module.parameters()` may give: all Keras variables, and other parameters."""
+    for part in module.modules():
+        if isinstance(part, Layer):
+            yield from part.variables
+        for name in part._parameters:
+            if part._parameters[name] is not None:
+                yield ModuleTensor(part, name)
+
+
+@contextlib.contextmanager
+def traced_parameters(scope_type: type) -> Iterator[None]:
+    """Under a scope of `scope_type`, `module.parameters()` gives that scope's values: what a step does
+    to them and to their gradients is then part of it."""
+
+    def of_scope(original: Callable) -> Callable:
+        @functools.wraps(original)
+        def named_parameters(
+            module: torch.nn.Module, *args: Any, **kwargs: Any
+        ) -> Iterator[tuple[str, torch.Tensor]]:
+            scope = get_stateless_scope()
+            found = original(module, *args, **kwargs)
+            # The tracer itself asks for what it keeps, and is not being traced then.
+            if get_proxy_mode() is None or not isinstance(scope, scope_type):
+                yield from found
+                return
+            states = {id(state._value): state for state in parameters_of(module)}
+            for name, parameter in found:
+                state = states.get(id(parameter))
+                yield name, parameter if state is None else scope.get_current_value(state)
+
+        return named_parameters
+
+    with (
+        patched(torch.nn.Module, "named_parameters", of_scope),
+        patched(TorchLayer, "_track_variables", _outside_of_scopes),
+    ):
+        yield
+
+
+def _outside_of_scopes(original: Callable) -> Callable:
+    """A layer hands torch the storages of its variables when torch first asks for them."""
+
+    @functools.wraps(original)
+    def track_variables(layer: Layer) -> None:
+        scope = get_stateless_scope()
+        global_state.set_global_attribute("stateless_scope", None)
+        try:
+            original(layer)
+        finally:
+            global_state.set_global_attribute("stateless_scope", scope)
+
+    return track_variables
 
 
 @contextlib.contextmanager
@@ -162,22 +220,36 @@ def closure_reason(tensor: torch.Tensor) -> str:
 
 
 class RefuseClosures(TorchFunctionMode):
-    """Calls `refuse` with the first tensor from outside of the trace that gradients would flow to, as
-    soon as a call computes with it: a backward pass would leave traced gradients in it."""
+    """Calls `refuse` with a reason at the first tensor from outside of the trace that gradients would
+    flow to, as soon as a call computes with it: a backward pass would leave traced gradients in it. So
+    it does when a step asks such a tensor for its gradient: the trace has left none."""
 
-    def __init__(self, refuse: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, refuse: Callable[[str], None]) -> None:
         super().__init__()
         self._refuse = refuse
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        if func == _READ_GRADIENT and _is_outside(args[0]):
+            self._refuse(
+                f"the gradient of a tensor of shape {tuple(args[0].shape)} is read that the step holds "
+                "from before, as a torch optimizer does; `module.parameters()` in the step gives "
+                "tensors that have it"
+            )
         result = func(*args, **(kwargs or {}))
         first = result[0] if isinstance(result, list | tuple) and result else result
         if isinstance(first, FunctionalTensor) and first.requires_grad:
             for tensor in tree_leaves((args, kwargs)):
-                if not isinstance(tensor, torch.Tensor) or isinstance(tensor, FunctionalTensor):
-                    continue
-                if tensor.requires_grad:
-                    self._refuse(tensor)
+                if _is_outside(tensor):
+                    self._refuse(closure_reason(tensor))
         return result
+
+
+_READ_GRADIENT = vars(torch._C.TensorBase)["grad"].__get__
+
+
+def _is_outside(value: Any) -> bool:
+    """Whether it is a tensor that has gradients and that nobody traces."""
+    traced = isinstance(value, FunctionalTensor)
+    return isinstance(value, torch.Tensor) and not traced and value.requires_grad

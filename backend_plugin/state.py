@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .gradient_state import GradientState
 from .indexing import selecting
-from .module_state import State, states_of, traced_modules
+from .module_state import State, states_of, traced_modules, traced_parameters
 from .provenance import patched
 
 
@@ -40,15 +40,16 @@ class CaptureScope(StatelessScope):
         self.variables: list[State] = []
 
     def get_current_value(self, variable: State) -> torch.Tensor:
-        value = self.state_mapping.get(id(variable))
-        if value is None:
-            storage = id(variable._value)
-            if storage not in self._by_storage:
-                self._by_storage[storage] = self._lift(variable)
-                self.variables.append(variable)
-            value = self._by_storage[storage]
-            self.state_mapping[id(variable)] = value
-        return value
+        # Known by its storage: of the states of one storage some live no longer than a call.
+        storage = id(variable._value)
+        if storage not in self._by_storage:
+            self._by_storage[storage] = self._lift(variable)
+            self.variables.append(variable)
+        return self._by_storage[storage]
+
+    def values(self) -> Iterable[torch.Tensor]:
+        """The traced tensors, in the order of `variables`."""
+        return self._by_storage.values()
 
     def clear_gradient(self, state: State) -> None:
         """What `zero_grad` does to a state. One that is not touched yet may have a gradient only if
@@ -72,7 +73,9 @@ def traced_state(scope: CaptureScope) -> Iterator[None]:
         patched(torch.nn.Module, "zero_grad", functools.partial(_zero_grad_in, scope)),
         patched(TorchModuleWrapper, "call", _call_with_variables),
         traced_modules(CaptureScope),
+        traced_parameters(CaptureScope),
         patched(FunctionalTensor, "__getitem__", selecting),
+        patched(FunctionalTensor, "data", _written_in_place),
         scope,
     ):
         yield
@@ -86,6 +89,19 @@ def _zero_grad_in(scope: CaptureScope, original: Callable) -> Callable:
             (current if isinstance(current, CaptureScope) else scope).clear_gradient(state)
 
     return zero_grad
+
+
+def _written_in_place(data: Any) -> property:
+    """`tensor.data`, but a new value is written to a traced tensor: torch would put another tensor in
+    its place, of which the trace of a state knows nothing."""
+
+    def write(tensor: torch.Tensor, value: torch.Tensor) -> None:
+        if (tensor.shape, tensor.dtype) != (value.shape, value.dtype):
+            raise RuntimeError("the data of a tensor is replaced by that of another shape or dtype")
+        with torch.no_grad():
+            tensor.copy_(value)
+
+    return property(data.__get__, write)
 
 
 def _call_with_variables(original: Callable) -> Callable:
