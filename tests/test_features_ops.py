@@ -100,6 +100,35 @@ def test_op_in_a_step(name):
     alike(OPS[name], tolerance=1e-6 if name.startswith("segment") else 1e-9)
 
 
+FUSED = {
+    "reflect": lambda x: ops.pad(x, [[0, 0], [2, 5]], mode="reflect"),
+    "reflect rows": by_rows(lambda x: ops.pad(x, [[5, 0], [1, 1]], mode="reflect")[:, :8]),
+    "roll": lambda x: ops.roll(x, 2, axis=1),
+    "roll both": lambda x: ops.roll(x, [-3, 8], axis=[0, 1]),
+    "roll flat": lambda x: ops.roll(x, -13),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.usefixtures("_double_precision")
+def test_op_that_only_moves_fuses(name):
+    assert not alike(FUSED[name]).fallbacks
+
+
+@pytest.mark.parametrize(
+    "pads", [((0, 0), (2, 3), (1, 0), (0, 0)), ((0, 0), (4, 0), (0, 0), (2, 2))]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
+def test_reflecting_pads_are_keras_own(pads, dtype):
+    x = (9 * torch.randn(2, 5, 6, 3)).to(dtype)
+    assert torch.equal(numpy.pad(x, pads, "reflect"), torch_numpy.pad(x, pads, "reflect"))
+
+
+def test_pads_wider_than_the_tensor_are_torchs_to_refuse():
+    with pytest.raises(RuntimeError, match="Padding size should be less than"):
+        numpy.pad(torch.zeros(2, 5), ((0, 0), (5, 0)), "reflect")
+
+
 @pytest.mark.parametrize("reduction", ["add", "max", "min", "mul"])
 @pytest.mark.usefixtures("_double_precision")
 def test_scatter_update_with_a_reduction_in_a_step(reduction):
