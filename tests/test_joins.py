@@ -38,7 +38,15 @@ CASES = {
     "padded": lambda x, y: [pad(x * 2, 1, 2, 0, 1), pad(x, 0, 0, 1, 0), pad(x[:, :2], 1, 1)],
     "read in part": lambda x, y: [cat([x.tanh(), y], 1)[:, 3:9] * 2, cat([x, y], 1).sum(1)],
     "a part scattered": lambda x, y: [torch.slice_scatter(x, y[:, :2].tanh(), 1, 2, 4)],
+    "every second and third place scattered": lambda x, y: [
+        torch.slice_scatter(x, y[:, :3].tanh(), 1, 0, 6, 2), x.slice_scatter(y[:2], 0, 1, 4, 2),
+        torch.slice_scatter(x.exp(), y[:, :2], 1, 2, 6, 3), x.slice_scatter(y[:1], 0, 2, 3, 3),
+    ],
     "windows": lambda x, y: [x[:, 1:4] * y[:, ::2], x[:, :3] @ y[1:, 3:].t(), x[1:3, 2:].sum(1)],
+    "one place of a middle axis": lambda x, y: [
+        x.reshape(4, 3, 2)[:, 1] * 2, x.reshape(2, 2, 3, 2)[:, :, 2].exp() + y[:, :2].reshape(2, 2, 2),
+        x.reshape(2, 2, 6)[:, 1].sum(1),
+    ],
     "reversed": lambda x, y: [x.flip(1) + y, x.flip(0, 1)[:, 1:], cat([x.flip(0), y], 0)],
     "windows of numbers made inside": lambda x, y: [
         (torch.arange(6.0) + x)[:, 1:5:3], x[:, 1:3] * torch.arange(6.0)[2:4],

@@ -86,7 +86,10 @@ class Domain:
         for extent, item in zip(shape, dims, strict=True):
             stride //= max(extent, 1)
             dim, step, _ = terms(item)
-            if dim is None or extent == 1:
+            if extent == 1:
+                continue
+            if dim is None:
+                covers = False
                 continue
             # Only where an axis is covered does the next element of the one before follow its last.
             if covers and isinstance(item, int) and self._continues(groups[-1][1], dim):

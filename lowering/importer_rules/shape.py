@@ -171,17 +171,35 @@ def _slice_scatter(
     step: int = 1,
 ) -> Value:
     """What is left of the cut, the source, what is right of it."""
-    if step != 1:
-        raise NoRule(f"aten.slice_scatter with step {step}")
     kind = TensorType.of(x)
     axis = dim % kind.rank
     low, high = _bounds(kind.shape[axis], start, end)
-    parts = [b.cast(source, kind.dtype)]
+    middle = b.cast(source, kind.dtype)
+    if step != 1:
+        high = min(low + TensorType.of(source).shape[axis] * step, kind.shape[axis])
+        middle = _every(b, cut(b, x, axis, low, high), middle, axis, step)
+    parts = [middle]
     if low:
         parts.insert(0, cut(b, x, axis, 0, low))
     if high < kind.shape[axis]:
         parts.append(cut(b, x, axis, high, kind.shape[axis]))
     return _cat(b, parts, axis)
+
+
+def _every(b: Builder, x: Value, source: Value, axis: int, step: int) -> Value:
+    """x with `source` at each `step`-th place: rows of `step` places, all but the first kept."""
+    shape, count = list(TensorType.of(x).shape), TensorType.of(source).shape[axis]
+    extent = shape[axis]
+    missing = [0] * len(shape)
+    missing[axis] = count * step - extent
+    if missing[axis]:  # the last row is cut short
+        zero = 0.0 if TensorType.of(x).is_float else 0
+        x = b.emit("pad", x, low=[0] * len(shape), high=missing, value=zero)
+    rows, firsts = ([*shape[:axis], count, width, *shape[axis + 1 :]] for width in (step, 1))
+    kept = cut(b, b.reshape(x, rows), axis + 1, 1, step)
+    mixed = b.emit("concat", b.reshape(source, firsts), kept, axis=axis + 1)
+    shape[axis] = count * step
+    return cut(b, b.reshape(mixed, shape), axis, 0, extent)
 
 
 @rule("aten.flip.default")
