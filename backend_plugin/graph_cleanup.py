@@ -119,10 +119,12 @@ def clean_bodies(module: torch.fx.GraphModule) -> None:
 
 
 def remove_copies(graph: torch.fx.Graph) -> None:
-    """Drop aliases and copies that change nothing, then dead code."""
+    """Drop aliases, copies that change nothing and parts of no elements, then dead code."""
     for node in list(graph.nodes):
         if node.target is aten._linalg_check_errors.default:
             graph.erase_node(node)
+        elif node.target is aten.cat.default:
+            _drop_empty_parts(node)
         elif node.op == "call_function" and _is_identity(node):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
@@ -153,10 +155,17 @@ def _root(node: torch.fx.Node) -> torch.fx.Node:
     return node
 
 
+def _drop_empty_parts(cat: torch.fx.Node) -> None:
+    """What is joined without its parts of no elements, as an associative scan makes them."""
+    full = [part for part in cat.args[0] if part.meta["val"].numel()]
+    if any(part.meta["val"].dtype == cat.meta["val"].dtype for part in full):
+        cat.args = (full, *cat.args[1:])
+
+
 def _is_identity(node: torch.fx.Node) -> bool:
     if node.target in _ALIASES:
         return True
-    if node.target not in _COPIES:
+    if node.target not in _COPIES and not _writes_nothing(node):
         return False
     before, after = node.all_input_nodes[0].meta["val"], node.meta["val"]
     return (
@@ -165,6 +174,10 @@ def _is_identity(node: torch.fx.Node) -> bool:
         and before.device == after.device
         and before.stride() == after.stride()
     )
+
+
+def _writes_nothing(node: torch.fx.Node) -> bool:
+    return node.target is aten.slice_scatter.default and not node.args[1].meta["val"].numel()
 
 
 def _last_input(graph: torch.fx.Graph) -> torch.fx.Node:

@@ -180,6 +180,13 @@ def test_literals_fold_to_scalars():
     assert replay(captured, (torch.ones(2),)).tolist() == [5.25, 5.25]
 
 
+def test_parts_of_no_elements_leave_no_trace():
+    x = torch.arange(1.0, 8.0)
+    captured = capture(lambda x: ops.associative_scan(ops.multiply, x), (x,), name="step")
+    assert replay(captured, (x,)).tolist() == x.cumprod(0).tolist()
+    assert all(node.meta["val"].numel() for node in captured.graph.graph.nodes if node.users)
+
+
 def test_unseeded_random_numbers_advance():
     step = lambda x: x + keras.random.uniform((3,))  # noqa: E731
     step(torch.zeros(3))  # Keras makes its global seed generator at the first use
