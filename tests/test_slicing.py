@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from keras import ops
+from keras import layers, ops
 
 from keras_triton.capture import capture
+from keras_triton.capture_errors import CaptureError
 
 X = np.arange(60.0, dtype="float32").reshape(3, 4, 5)
 
@@ -73,6 +74,32 @@ INDICES = {
 def test_element_at_a_tensor(index):
     result = eager_and_captured(lambda x, i: x[index(i)], X, np.int64(2))
     np.testing.assert_array_equal(result, X[index(2)])
+
+
+def test_a_window_that_lies_inside_is_selected():
+    def window(x, i):
+        top = i.clamp(0, 1)
+        left = (3 * i / 4).clamp(0, 2.9).to(torch.int32)
+        return x[:, top : top + 3, left : left + 3]
+
+    for start in (-4, 0, 1, 9):
+        eager_and_captured(window, X, np.int64(start))
+
+
+def test_a_window_that_may_lie_outside_is_refused():
+    def window(x, i):
+        top = i.clamp(0, 2)
+        return x[:, top : top + 3]
+
+    with pytest.raises(CaptureError, match="needs the value of a tensor"):
+        eager_and_captured(window, X, np.int64(1))
+
+
+def test_a_random_crop_is_captured():
+    crop = layers.RandomCrop(5, 4, seed=3)
+    images = torch.rand(2, 9, 8, 3)
+    found = capture(lambda x: crop(x, training=True), (images,), name="function")
+    assert found.result is not None
 
 
 def test_masks_and_lists_stay_indices():
