@@ -32,6 +32,7 @@ KEPT = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "index_add",
     "index_copy",
+    "roll",
     "masked_fill",
 )
 
@@ -68,7 +69,6 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
             aten.leaky_relu.default: _leaky_relu,
             aten.masked_fill.Scalar: _masked_fill,
             aten.masked_fill.Tensor: _masked_fill,
-            aten.roll.default: _roll,
             aten.var.correction: _var,
             aten.var_mean.correction: _var_mean,
         }
@@ -89,20 +89,6 @@ def _masked_fill(x: torch.Tensor, mask: torch.Tensor, value: torch.Tensor | floa
     if not isinstance(value, torch.Tensor):
         value = torch.scalar_tensor(value, dtype=x.dtype, device=x.device)
     return torch.where(mask, value.to(x.dtype), x)
-
-
-def _roll(x: torch.Tensor, shifts: list[int], dims: list[int] | None = None) -> torch.Tensor:
-    # torch's own rule indexes, which does not fuse; two slices side by side do.
-    if not dims:
-        return _roll(x.reshape(-1), shifts, [0]).reshape(x.shape)
-    rolled = x.clone()
-    for shift, dim in zip(shifts, dims, strict=True):
-        size = x.shape[dim]
-        moved = shift % size if size else 0
-        if moved:
-            kept = size - moved
-            rolled = torch.cat([rolled.narrow(dim, kept, moved), rolled.narrow(dim, 0, kept)], dim)
-    return rolled
 
 
 def _eye(

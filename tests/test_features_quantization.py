@@ -69,7 +69,7 @@ def test_float8_training():
     casts = {f"aten._to_copy.default on float8_{kind}" for kind in ("e4m3fn", "e5m2")}
     assert casts <= outcome.fallbacks
     others = outcome.fallbacks - casts
-    assert all("index_put" in reason for reason in others), others
+    assert all("roll" in reason or "index_put" in reason for reason in others), others
     history = outcome.compiled.layers[0].inputs_amax_history.numpy()
     # The newest comes first; the roll before it moves its forerunners to the end.
     assert (history[[0, -3, -2, -1]] > 0).all()
