@@ -73,8 +73,8 @@ class Stats:
         console = console or Console()
         counts = self.counts
         console.print(
-            f"{len(self.reports)} programs of {self.launches} launches; {counts.captures} captures, "
-            f"{counts.compiled} compiled calls, {counts.op_by_op} calls op by op"
+            f"captures: {counts.captures}; programs: {len(self.reports)}, of {self.launches} launches; "
+            f"calls: {counts.compiled} compiled, {counts.op_by_op} op by op"
         )
         rows = [("launch on torch", *item) for item in self.fallbacks.items()]
         rows += [("op by op", *item) for item in self.refusals.items()]

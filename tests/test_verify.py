@@ -229,7 +229,7 @@ def test_stats_count_reasons_print_and_write_json():
     assert body["calls"] == {"captures": 2, "compiled": 10, "op_by_op": 1}
     assert (body["launches"], len(body["programs"])) == (6, 2)
     text = printed(stats, 120)
-    assert "2 programs of 6 launches; 2 captures, 10 compiled calls, 1 calls op by op" in text
+    assert "captures: 2; programs: 2, of 6 launches; calls: 10 compiled, 1 op by op" in text
     for word in ("no dialect op for aten.topk.default", "it cannot be traced", "launch on torch"):
         assert word in text
 
