@@ -47,6 +47,9 @@ CASES = {
         x.reshape(4, 3, 2)[:, 1] * 2, x.reshape(2, 2, 3, 2)[:, :, 2].exp() + y[:, :2].reshape(2, 2, 2),
         x.reshape(2, 2, 6)[:, 1].sum(1),
     ],
+    "one place beside what is reshaped": lambda x, y: [
+        (x.exp().reshape(2, 2, 6) * (x @ y.t()).reshape(2, 2, 4)[:, :, :1]).tanh(),
+    ],
     "reversed": lambda x, y: [x.flip(1) + y, x.flip(0, 1)[:, 1:], cat([x.flip(0), y], 0)],
     "windows of numbers made inside": lambda x, y: [
         (torch.arange(6.0) + x)[:, 1:5:3], x[:, 1:3] * torch.arange(6.0)[2:4],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..indexing import Dims, is_plain, plain
+from ..indexing import Dims, plain
 from ..linalg.body import Body
 from ..linalg.write import refinement
 from .graph import Graph, Loop, Node, squeezed, squeezed_dims
@@ -68,7 +68,7 @@ class _Sinker:
         whole = tuple(range(len(loop.extents)))
         if any(op.name == "linalg.index" for op in loop.body.ops):
             return None
-        if not all(is_plain(dims) for _, dims in loop.reads()):
+        if not all(self._reads_whole_axes(*read) for read in loop.reads()):
             return None
         for source, dims in loop.reads():
             origin = self._origin(source)
@@ -82,6 +82,14 @@ class _Sinker:
             ):
                 return change
         return None
+
+    def _reads_whole_axes(self, source: int, dims: Dims) -> bool:
+        """Whether each axis is indexed by a dim, but for those of extent 1."""
+        shape = self.graph.types[source].shape
+        return all(
+            extent == 1 if item is None else isinstance(item, int)
+            for extent, item in zip(shape, dims, strict=True)
+        )
 
     def _is_worth(self, origin: int) -> bool:
         """Whether the loop could become one kernel with what makes `origin`."""
