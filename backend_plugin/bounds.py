@@ -81,8 +81,9 @@ def _clamped(x: torch.fx.Node, low: Any = None, high: Any = None) -> Limits:
 
 def _remainder(x: torch.fx.Node, divisor: Any) -> Limits:
     number = _number(divisor)
-    whole = isinstance(number, int) and number > 0 and _is_integer(x)
-    return (0, number - 1) if whole else _UNKNOWN
+    if isinstance(number, int) and number > 0 and _is_integer(x):
+        return 0, number - 1
+    return _UNKNOWN
 
 
 def _place(x: torch.fx.Node, dim: int | None = None, keepdim: bool = False) -> Limits:

@@ -96,7 +96,7 @@ def parameters_of(module: torch.nn.Module) -> Iterator[State]:
 
 
 @contextlib.contextmanager
-def traced_parameters(scope_type: type) -> Iterator[None]:
+def traced_parameters(scope_type: type[Any]) -> Iterator[None]:
     """Under a scope of `scope_type`, `module.parameters()` gives that scope's values: what a step does
     to them and to their gradients is then part of it."""
 

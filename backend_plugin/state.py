@@ -91,7 +91,7 @@ def _zero_grad_in(scope: CaptureScope, original: Callable) -> Callable:
     return zero_grad
 
 
-def _written_in_place(data: Any) -> property:
+def _written_in_place(data: Any) -> Any:
     """`tensor.data`, but a new value is written to a traced tensor: torch would put another tensor in
     its place, of which the trace of a state knows nothing."""
 

@@ -93,7 +93,7 @@ def _sample(images, places, interpolation, fill_mode, fill_value):
     first = torch.arange(count, device=images.device).reshape(-1, 1, 1) * (height * width)
     if not images.is_floating_point() and isinstance(fill_value, int | float):
         fill_value = int(fill_value)
-    fix, total = _INDEX_FIXERS[fill_mode], 0
+    fix, shares = _INDEX_FIXERS[fill_mode], []
     nodes = (_NODES[interpolation](place) for place in places)
     for (row, row_weight), (column, column_weight) in itertools.product(*nodes):
         at = first + fix(row, height) * width + fix(column, width)
@@ -103,7 +103,8 @@ def _sample(images, places, interpolation, fill_mode, fill_value):
             values = torch.where(inside.unsqueeze(-1), values, fill_value)
         weight = row_weight * column_weight
         weight = weight.unsqueeze(-1) if isinstance(weight, torch.Tensor) else weight
-        total = total + weight * values
+        shares.append(weight * values)
+    total = sum(shares[1:], shares[0])
     if not images.is_floating_point() and total.is_floating_point():
         total = torch.round(total)
     return total.to(images.dtype)
