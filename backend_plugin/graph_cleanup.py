@@ -1,6 +1,7 @@
 """The final form of a traced graph: inputs first, closed-over tensors lifted, no copies."""
 
 import operator
+from typing import Any
 
 import torch
 
@@ -157,9 +158,13 @@ def _root(node: torch.fx.Node) -> torch.fx.Node:
 
 def _drop_empty_parts(cat: torch.fx.Node) -> None:
     """What is joined without its parts of no elements, as an associative scan makes them."""
-    full = [part for part in cat.args[0] if part.meta["val"].numel()]
+    full = [part for part in _node_list(cat.args[0]) if part.meta["val"].numel()]
     if any(part.meta["val"].dtype == cat.meta["val"].dtype for part in full):
         cat.args = (full, *cat.args[1:])
+
+
+def _node_list(argument: Any) -> list[torch.fx.Node]:
+    return list(argument)
 
 
 def _is_identity(node: torch.fx.Node) -> bool:
@@ -177,7 +182,10 @@ def _is_identity(node: torch.fx.Node) -> bool:
 
 
 def _writes_nothing(node: torch.fx.Node) -> bool:
-    return node.target is aten.slice_scatter.default and not node.args[1].meta["val"].numel()
+    if node.target is not aten.slice_scatter.default:
+        return False
+    _, source, *_ = node.args
+    return isinstance(source, torch.fx.Node) and not source.meta["val"].numel()
 
 
 def _last_input(graph: torch.fx.Graph) -> torch.fx.Node:
