@@ -12,6 +12,8 @@ from torch._subclasses.fake_tensor import (
 )
 
 _LIBRARIES = tuple(path for module in (torch, np) for path in module.__path__)
+VALUE_READ = "an `if`, `int()`, `float()` or `.item()` on a tensor needs its value"
+_READ = torch.ops.aten._local_scalar_dense.default
 _READ_VALUE = "trying to get value out of a tracing tensor"
 
 
@@ -82,7 +84,7 @@ def _reason(error: BaseException) -> str | None:
     if isinstance(error, LoopError):
         return str(error)
     if isinstance(error, DataDependentOutputException):
-        return f"{error.func} needs the value of a tensor in Python"
+        return VALUE_READ if error.func is _READ else f"{error.func} needs the value of a tensor"
     if isinstance(error, DynamicOutputShapeException):
         return f"the output shape of {error.func} depends on the values of a tensor"
     if isinstance(error, UnsupportedOperatorException):
@@ -90,7 +92,7 @@ def _reason(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError):
         message = str(error)
         if _READ_VALUE in message:
-            return "aten._local_scalar_dense.default needs the value of a tensor in Python"
+            return VALUE_READ
         if "numpy" in message:
             return "a conversion to numpy needs the value of a tensor in Python"
     return None
