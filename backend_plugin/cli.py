@@ -104,13 +104,29 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--dump", type=Path, default=None, metavar="DIR", help="write every stage and kernel there"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--gpu",
+        type=_gpu,
+        default=None,
+        metavar="NAME",
+        help="show the time that its roofline allows each kernel (A100, H100, H200, B200)",
+    )
+
+
+def _gpu(name: str):
+    from keras_triton.kernels import device
+
+    try:
+        return device.named(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _compile(options: argparse.Namespace) -> int:
     from . import tools
 
     report = tools.compile_stage(options.stage, options.target, options.dump)
-    return _show(report, options.json)
+    return _show(report, options.json, gpu=options.gpu)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -119,7 +135,7 @@ def _explain(options: argparse.Namespace) -> int:
     report = tools.explain_model(
         options.model, options.step, options.batch, options.target, options.dump
     )
-    return _show(report, options.json)
+    return _show(report, options.json, gpu=options.gpu)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -130,11 +146,11 @@ def _verify(options: argparse.Namespace) -> int:
     return int(not found.ok)
 
 
-def _show(report, as_json: bool) -> int:
+def _show(report, as_json: bool, **shown) -> int:
     if as_json:
-        print(report.json())
+        print(report.json(**shown))
     else:
-        report.print()
+        report.print(**shown)
     return 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from .captured import Captured
 from .report import Report
+from .settings import Settings
 from .signature import Arguments
 
 
@@ -30,9 +31,19 @@ def explain(model_or_fn: Any, *example: Any) -> Report:
         CaptureError: the step cannot be captured; the sentence names the layer and the op.
         ValueError: targets for a model that was not compiled for training.
     """
-    from .compile import compile_quietly
+    return explain_captured(capture_example(model_or_fn, *example))
 
-    return compile_quietly(capture_example(model_or_fn, *example)).report
+
+def explain_captured(captured: Captured, options: Settings | None = None) -> Report:
+    """The report of a captured step, for the target that `options` (the process's if None) ask for."""
+    from keras_triton.lowering.work import floor_of
+
+    from .compile import compile_quietly, import_captured
+
+    report = compile_quietly(captured, options).report
+    if report.is_whole_step_on_torch:
+        return report
+    return replace(report, floor=floor_of(import_captured(captured)))
 
 
 def capture_example(model_or_fn: Any, *example: Any) -> Captured:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from mlir import ir
 from rich.console import Console
 from rich.table import Table
 
+from keras_triton.kernels.device import Device
 from keras_triton.lowering.dialect import walk
 from keras_triton.lowering.extern import Extern
 from keras_triton.lowering.plan import Call, Copy, Plan
 from keras_triton.lowering.plan import walk as plan_walk
 from keras_triton.lowering.region import kernel_kind
+from keras_triton.lowering.work import Cost, Floor, cost_of
 
 from .targets.base import Compiled
 
@@ -31,6 +33,8 @@ _QUIET = (
 
 WIDE = 130
 """Columns of a console from which a report shows everything."""
+WHOLE_STEP = "torch (captured graph)"
+NOTHING = Cost(0, 0, 0, False)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Row:
         how: what runs it ("native loop", "Triton template matmul", "torch.mm").
         layers: the Keras layers whose ops it holds.
         ops: the scalar and dialect ops inside, in order.
-        bytes: read plus written, each operand and result once a launch.
+        cost: what that takes: bytes read and written, each operand and result once a launch, and
+            arithmetic operations.
         fallback: why torch runs it although the compiler would have liked to, or "".
         reason: why it was not fused with its neighbour, or "".
         times: how often a step launches it; None where a while loop decides that (its bytes are then
@@ -53,25 +58,39 @@ class Row:
     how: str
     layers: tuple[str, ...]
     ops: tuple[str, ...]
-    bytes: int
+    cost: Cost
     fallback: str = ""
     reason: str = ""
     times: int | None = 1
 
+    @property
+    def bytes(self) -> int:
+        """Read plus written."""
+        return self.cost.bytes
+
 
 @dataclass(frozen=True)
 class Report:
-    """A compiled step: its launches in order, and the memory they need."""
+    """A compiled step: its launches in order, and the memory they need.
+
+    Attributes:
+        floor: what its graph asks for whatever the kernels are; None where that was not looked into.
+    """
 
     step: str
     target: str
     rows: tuple[Row, ...]
     arena_bytes: int = 0
+    floor: Floor | None = None
 
     @classmethod
     def whole_step_on_torch(cls, step: str, target: str, reason: str) -> Report:
         """The report of a step that could not be lowered."""
-        return cls(step, target, (Row(step, "torch (captured graph)", (), (), 0, fallback=reason),))
+        return cls(step, target, (Row(step, WHOLE_STEP, (), (), NOTHING, fallback=reason),))
+
+    @property
+    def is_whole_step_on_torch(self) -> bool:
+        return any(row.how == WHOLE_STEP for row in self.rows)
 
     def followed_by(self, backward: Report) -> Report:
         """The report of both passes of a function; `backward` marks the kernels of its own."""
@@ -92,9 +111,19 @@ class Report:
     def _loops(self) -> bool:
         return any(row.times != 1 for row in self.rows)
 
-    def json(self) -> str:
+    def json(self, gpu: Device | None = None) -> str:
+        """All of it; with a GPU, the seconds that its roofline allows each row."""
         body = {**asdict(self), "bytes": self.bytes, "fallbacks": len(self.fallbacks)}
+        body["rows"] = [self._json_row(row, gpu) for row in self.rows]
+        if self.floor is not None:
+            body["floor"]["bytes"] = self.floor.bytes
         return json.dumps(body, indent=1)
+
+    @staticmethod
+    def _json_row(row: Row, gpu: Device | None) -> dict:
+        body = asdict(row)
+        body |= {"bytes": row.bytes, **body.pop("cost")}
+        return body if gpu is None else body | {"seconds": row.cost.seconds(gpu)}
 
     def summary(self) -> str:
         """One line: launches, fallbacks, bytes."""
@@ -106,20 +135,35 @@ class Report:
             f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries"
         )
 
-    def print(self, console: Console | None = None) -> None:
-        """The report as a table; a narrow console gets no ops and only the notes on fallbacks."""
+    def compared(self) -> str:
+        """The bytes moved beside the floor, and beside what the graph moves op by op."""
+        floor = self.floor
+        if floor is None or not floor.bytes:
+            return ""
+        return (
+            f"{self.bytes / floor.bytes:.2f} times the floor of {floor.bytes / 1e6:.2f} MB; op by op "
+            f"{floor.unfused / 1e6:.2f} MB in {floor.unfused_launches} launches"
+        )
+
+    def print(self, console: Console | None = None, gpu: Device | None = None) -> None:
+        """The report as a table; with a GPU, the microseconds that its roofline allows each row.
+
+        A narrow console gets no costs but bytes, no ops and only the notes on fallbacks.
+        """
         console = console or Console()
         wide = console.width >= WIDE
-        table = Table(title=self.summary(), title_justify="left")
-        loops = ("times",) if self._loops else ()
-        names = ("kernel", "runs as", "layers", *loops, "kB", *(("ops", "notes") if wide else ()))
-        for name in names:
-            number = name in ("kB", "times")
-            table.add_column(name, overflow="fold", justify="right" if number else "left")
+        title = "\n".join(line for line in (self.summary(), self.compared()) if line)
+        table = Table(title=title, title_justify="left")
+        for name in ("kernel", "runs as", "layers"):
+            table.add_column(name, overflow="fold")
+        columns = _columns(wide, self._loops, gpu)
+        for name in columns:
+            table.add_column(name, overflow="fold", justify="right")
+        for name in ("ops", "notes") if wide else ():
+            table.add_column(name, overflow="fold")
         for row in self.rows:
-            layers = "\n".join(row.layers)
-            times = ("while" if row.times is None else str(row.times),) if loops else ()
-            cells = [row.kernel, row.how, layers, *times, f"{row.bytes / 1e3:.1f}"]
+            cells = [row.kernel, row.how, "\n".join(row.layers)]
+            cells += [show(row) for show in columns.values()]
             if wide:
                 note = f"fallback: {row.fallback}" if row.fallback else row.reason
                 cells += [_counted(row.ops), note]
@@ -130,6 +174,23 @@ class Report:
                 console.print(f"{row.kernel} falls back to {row.how}: {row.fallback}")
 
 
+def _columns(wide: bool, loops: bool, gpu: Device | None) -> dict[str, Callable[[Row], str]]:
+    """The columns of numbers: a name, and what a row shows there."""
+    columns: dict[str, Callable[[Row], str]] = {}
+    if loops:
+        columns["times"] = lambda row: "while" if row.times is None else str(row.times)
+    if wide:
+        columns["kB read"] = lambda row: f"{row.cost.read / 1e3:.1f}"
+        columns["kB written"] = lambda row: f"{row.cost.written / 1e3:.1f}"
+        columns["Mflop"] = lambda row: f"{row.cost.flops / 1e6:.2f}"
+        columns["flop/B"] = lambda row: f"{row.cost.flops / max(row.bytes, 1):.1f}"
+    else:
+        columns["kB"] = lambda row: f"{row.bytes / 1e3:.1f}"
+    if gpu is not None:
+        columns[f"µs on {gpu.name.split()[-1]}"] = lambda row: f"{1e6 * row.cost.seconds(gpu):.2f}"
+    return columns
+
+
 def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
     """The report of a plan whose kernels a target compiled."""
     rows = (_repeated(_row(item, plan, compiled), times) for item, times in plan_walk(plan.steps))
@@ -138,22 +199,21 @@ def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled
 
 def _repeated(row: Row, times: int | None) -> Row:
     """The row of one launch as that of all that a loop makes."""
-    return replace(row, times=times, bytes=row.bytes * (times or 1))
+    return replace(row, times=times, cost=row.cost * (times or 1))
 
 
 def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row:
-    layers = (item.layer,) if item.layer else ()
+    layers, cost = (item.layer,) if item.layer else (), cost_of(item, plan)
     if isinstance(item, Copy):
-        return Row("copy", "torch copy", layers, ("copy",), 2 * item.source.type.nbytes)
+        return Row("copy", "torch copy", layers, ("copy",), cost)
     made = compiled[item.kernel]
-    moved = sum(ref.type.nbytes for ref in item.operands)
     function = plan.kernels[item.kernel]
     extern = Extern.of(function)
     if extern is not None:
-        return Row(item.kernel, made.how, layers, (extern.target,), moved, made.fallback)
+        return Row(item.kernel, made.how, layers, (extern.target,), cost, made.fallback)
     within = tuple(_strings(function, "keras.layers"))
     reason = _grouped(_strings(function, "keras.reason"))
-    return Row(item.kernel, made.how, within, _ops(function), moved, made.fallback, reason)
+    return Row(item.kernel, made.how, within, _ops(function), cost, made.fallback, reason)
 
 
 def _strings(function: ir.OpView, name: str) -> list[str]:

@@ -21,6 +21,7 @@ from rich.table import Table
 from keras_triton.lowering import interpret, mlir
 from keras_triton.lowering.errors import DialectError, LoweringError
 from keras_triton.lowering.mlir import TensorType
+from keras_triton.lowering.work import floor_of
 
 from . import compile as compiler
 from .distance import distance, tolerance
@@ -41,9 +42,11 @@ def compile_stage(path: Path, target: str | None, dump: Path | None) -> Report:
     module = read_module(path)
     device = torch.device("cuda" if target == "triton" else "cpu")
     chosen = choose(target or settings().target, device)
-    return compiler.compile_module(
+    floor = floor_of(module) if mlir.stage_of(module) == "keras" else None
+    report = compiler.compile_module(
         module, chosen, device, name=path.stem, dump=Dump.for_step(dump, path.stem)
     ).report
+    return replace(report, floor=floor)
 
 
 def read_module(path: Path) -> ir.Module:
@@ -88,12 +91,12 @@ def explain_model(
     Raises:
         ValueError: there is no such model, or no example of its inputs or targets can be made.
     """
-    from .explanation import capture_example
+    from .explanation import capture_example, explain_captured
 
     captured = capture_example(*_model_and_data(name, step, batch))
     options = settings()
     options = replace(options, target=target or options.target, dump=dump or options.dump)
-    return compiler.compile_quietly(captured, options).report
+    return explain_captured(captured, options)
 
 
 def verify_model(name: str, step: str, batch: int, target: TargetName | None) -> Verification:

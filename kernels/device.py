@@ -12,7 +12,8 @@ class Device:
 
     ``capability`` is the compute capability as one number (90 = sm_90); ``shared_bytes`` is the
     most dynamic shared memory one program may take; ``bandwidth`` is in bytes per second and
-    ``tensor_flops`` in dense bfloat16 operations per second, both from the vendor's data sheet.
+    ``tensor_flops`` in dense bfloat16 operations per second, ``vector_flops`` in float32 ones outside
+    the tensor cores, all from the vendor's data sheet.
     """
 
     name: str
@@ -22,17 +23,27 @@ class Device:
     l2_bytes: int
     bandwidth: float
     tensor_flops: float
+    vector_flops: float
 
 
-A100 = Device("NVIDIA A100", 80, 108, 166_912, 40 << 20, 2.039e12, 312e12)
-H100 = Device("NVIDIA H100", 90, 132, 232_448, 50 << 20, 3.35e12, 989e12)
-H200 = Device("NVIDIA H200", 90, 132, 232_448, 50 << 20, 4.8e12, 989e12)
-B200 = Device("NVIDIA B200", 100, 148, 232_448, 126 << 20, 8.0e12, 2250e12)
+A100 = Device("NVIDIA A100", 80, 108, 166_912, 40 << 20, 2.039e12, 312e12, 19.5e12)
+H100 = Device("NVIDIA H100", 90, 132, 232_448, 50 << 20, 3.35e12, 989e12, 67e12)
+H200 = Device("NVIDIA H200", 90, 132, 232_448, 50 << 20, 4.8e12, 989e12, 67e12)
+B200 = Device("NVIDIA B200", 100, 148, 232_448, 126 << 20, 8.0e12, 2250e12, 75e12)
 
-INTERPRETER = Device("interpreter", 90, 1, 232_448, 50 << 20, 1e9, 1e9)
+INTERPRETER = Device("interpreter", 90, 1, 232_448, 50 << 20, 1e9, 1e9, 1e9)
 """Stands for Triton's interpreter: one processor, so first guesses make few, large programs."""
 
 KNOWN = (A100, H200, H100, B200)
+
+
+def named(name: str) -> Device:
+    """The known device that is called so ("H200"); ValueError names the known ones."""
+    for device in KNOWN:
+        if name.lower() in device.name.lower().split():
+            return device
+    allowed = ", ".join(device.name.split()[-1] for device in KNOWN)
+    raise ValueError(f"no facts are known of a GPU {name!r}; known: {allowed}")
 
 
 def of_capability(capability: int) -> Device:
@@ -49,8 +60,8 @@ def of_cuda(index: int = 0) -> Device:
     import torch
 
     properties = torch.cuda.get_device_properties(index)
-    named = [device for device in KNOWN if device.name in properties.name]
-    roofs = named[0] if named else of_capability(properties.major * 10 + properties.minor)
+    known = [device for device in KNOWN if device.name in properties.name]
+    roofs = known[0] if known else of_capability(properties.major * 10 + properties.minor)
     return dataclasses.replace(
         roofs,
         name=properties.name,

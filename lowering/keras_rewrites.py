@@ -110,6 +110,16 @@ def _reshape_of_reshape(op: ir.Operation, builder: OpBuilder) -> Value | None:
     return inner and builder.reshape(inner.operands[0], _attributes(op)["shape"])
 
 
+@rewrites("cast")
+def _cast_of_reshape(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    """Casts first: what is made and cast can be one kernel, with no reshape in between."""
+    inner = source(op.operands[0], "reshape")
+    if inner is None or isinstance(inner.operands[0].owner, ir.Block):
+        return None
+    made = builder.cast(inner.operands[0], _attributes(op)["dtype"])
+    return builder.reshape(made, _kind(op.results[0]).shape)
+
+
 @rewrites("transpose")
 def _transpose_of_transpose(op: ir.Operation, builder: OpBuilder) -> Value | None:
     inner = source(op.operands[0], "transpose")
@@ -171,6 +181,16 @@ def _moved_splat(op: ir.Operation, builder: OpBuilder) -> Value | None:
     kind = _kind(op.results[0])
     held = torch.tensor(number, dtype=_kind(op.operands[0]).torch_dtype).to(kind.torch_dtype)
     return builder.full(held.item(), kind.shape, kind.dtype)
+
+
+@rewrites("batch_matmul")
+def _batch_of_one(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    """The product of one pair of matrices is a matmul, which takes a bias and has more templates."""
+    kind = _kind(op.results[0])
+    if kind.shape[0] != 1:
+        return None
+    a, b = (builder.reshape(x, _kind(x).shape[1:]) for x in op.operands)
+    return builder.reshape(builder.emit("matmul", a, b, **_attributes(op)), kind.shape)
 
 
 @rewrites("select")

@@ -10,6 +10,7 @@ from .errors import LoweringError
 from .mlir import stage_of
 from .passes.base import Pass
 from .passes.canonicalize_keras import CanonicalizeKeras
+from .passes.collapse_axes import CollapseAxes
 from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.hoist_sums import HoistSums
@@ -50,6 +51,7 @@ def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
         HoistSums(),  # keras -> keras: sums over all iterations of a loop, after it
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
+        CollapseAxes(),  # keras -> keras: elementwise work on the axes of products and norms
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op
         LowerToLinalg(decompose=SPELLED_OUT if decompose else frozenset()),  # keras -> linalg
         FuseRegions(

@@ -209,6 +209,17 @@ def iterators(generic: ir.OpView) -> list[str]:
     ]
 
 
+def extents_of(generic: ir.OpView) -> tuple[int, ...]:
+    """How far each dim of a `linalg.generic` goes."""
+    extents = [1] * len(iterators(generic))
+    maps = generic.operation.attributes["indexing_maps"]
+    for value, attribute in zip(generic.operation.operands, maps, strict=True):
+        for dim, extent in zip(map_dims(attribute), TensorType.of(value).shape, strict=True):
+            if isinstance(dim, int):
+                extents[dim] = extent
+    return tuple(extents)
+
+
 def _is_inserted(value: ir.Value) -> bool:
     """Whether pieces of a value are stored one by one."""
     return not isinstance(value.owner, ir.Block) and value.owner.name == "tensor.insert_slice"
@@ -287,21 +298,12 @@ class _Reader:
         """P and R: those of the first reduction, else all of the widest stage is parallel."""
         widest: tuple[int, ...] = ()
         for generic in self.generics:
-            extents, kinds = self._extents(generic), iterators(generic)
+            extents, kinds = extents_of(generic), iterators(generic)
             if "reduction" in kinds:
                 split = kinds.index("reduction")
                 return extents[:split], extents[split:]
             widest = max(widest, extents, key=len)
         return widest, ()
-
-    def _extents(self, generic: ir.OpView) -> tuple[int, ...]:
-        extents = [1] * len(iterators(generic))
-        maps = generic.operation.attributes["indexing_maps"]
-        for value, attribute in zip(generic.operation.operands, maps, strict=True):
-            for dim, extent in zip(map_dims(attribute), TensorType.of(value).shape, strict=True):
-                if isinstance(dim, int):
-                    extents[dim] = extent
-        return tuple(extents)
 
     def _stage(self, generic: ir.OpView) -> Stage:
         op = generic.operation
@@ -323,7 +325,7 @@ class _Reader:
         )
 
     def _kind(self, generic: ir.OpView) -> str:
-        extents, kinds = self._extents(generic), iterators(generic)
+        extents, kinds = extents_of(generic), iterators(generic)
         p, r = len(self.parallel), len(self.reduction)
         if "reduction" in kinds:
             if (

@@ -211,19 +211,21 @@ def gradient(function: Callable[..., torch.Tensor], g: torch.Tensor, *xs: torch.
 def contractions() -> dict[str, Case]:
     flags = {"transpose_a": True, "transpose_b": False}
     options = {"scale": 0.5, "causal": True}
-    q, k, v = (normals(2, 2, n, 3, seed=n) for n in (4, 4, 4))
+    q, k, v = (normals(2, 4, 2, 3, seed=n) for n in (4, 5, 6))
     bias = normals(1, 2, 1, 4)
     mask = torch.ones(4, 4, dtype=torch.bool).tril()
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor):
         allowed = bias.expand(2, 2, 4, 4).masked_fill(~mask, float("-inf"))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=0.5)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=0.5)
+        return found.transpose(1, 2)
 
     def lse(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        scores = torch.einsum("bhid,bhjd->bhij", q, k) * 0.5 + bias
+        scores = torch.einsum("bihd,bjhd->bhij", q, k) * 0.5 + bias
         return torch.logsumexp(scores.masked_fill(~mask, float("-inf")), -1)
 
-    g = normals(2, 2, 4, 3, seed=9)
+    g = normals(2, 4, 2, 3, seed=9)
     return {
         "matmul": Case([normals(4, 3), normals(4, 5)], flags, numpy(lambda a, b: a.T @ b)),
         "batch_matmul": Case(

@@ -186,7 +186,10 @@ def test_a_train_step_in_a_loop(x):
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (lambda x: ops.fori_loop(0, 5, lambda i, c: c + x[range(5)[i]], START), "a tensor needs its value"),
+        (
+            lambda x: ops.fori_loop(0, 5, lambda i, c: c + x[range(5)[i]], START),
+            "a tensor needs its value",
+        ),
         (
             lambda x: ops.scan(lambda c, t: (ops.concatenate([c, t]), t), START, x),
             r"makes float64\[6\] of a state that is float64\[3\]",

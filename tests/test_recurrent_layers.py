@@ -218,7 +218,9 @@ def test_a_cell_that_cannot_be_captured_trains_op_by_op_with_its_masks():
     layer = layers.RNN(Peeks(4, dropout=0.5, recurrent_dropout=0.5))
     model = keras.Sequential([keras.Input((6, 3)), layer])
     model.compile("sgd", "mse")
-    with pytest.warns(UserWarning, match="cannot be captured: in .*peeks.*a tensor needs its value"):
+    with pytest.warns(
+        UserWarning, match="cannot be captured: in .*peeks.*a tensor needs its value"
+    ):
         model.train_on_batch(np.ones((2, 6, 3)), np.ones((2, 4)))
     assert model.train_function.step.counts.op_by_op == 1
     assert layer.cell._dropout_mask is None

@@ -16,7 +16,8 @@ import keras_triton
 from keras_triton import cli, compile, samples, verification
 from keras_triton.distance import distance, tolerance
 from keras_triton.journal import CallCounts, Stats
-from keras_triton.report import Report, Row
+from keras_triton.lowering.work import Cost
+from keras_triton.report import NOTHING, Report, Row
 
 
 def functional():
@@ -219,8 +220,12 @@ def test_stats_of_a_model():
 
 
 def test_stats_count_reasons_print_and_write_json():
-    fallback = Row("k", "torch", (), (), 0, fallback="no dialect op for aten.topk.default")
-    report = Report("train_step", "cpu", (fallback, fallback, Row("l", "native loop", (), (), 4)))
+    fallback = Row("k", "torch", (), (), NOTHING, fallback="no dialect op for aten.topk.default")
+    report = Report(
+        "train_step",
+        "cpu",
+        (fallback, fallback, Row("l", "native loop", (), (), Cost(1, 3, 0, False))),
+    )
     refused = keras_triton.capture_errors.CaptureError("step", "layer", "it cannot be traced")
     stats = Stats((report, report), (refused,), CallCounts(2, 10, 1))
     assert stats.fallbacks == {"no dialect op for aten.topk.default": 4}

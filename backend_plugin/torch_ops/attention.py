@@ -1,4 +1,7 @@
-"""Scaled dot-product attention over [batch, heads, length, width], and its gradient."""
+"""Scaled dot-product attention over [batch, length, heads, width], and its gradient.
+
+That is the order in which a projection gives heads and takes them, so nothing is moved in between.
+"""
 
 import math
 from typing import Any
@@ -11,8 +14,13 @@ from .define import define
 ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias"
 
 
+def _heads_first(*tensors: Tensor) -> list[Tensor]:
+    """[batch, heads, length, width] of [batch, length, heads, width], and back."""
+    return [tensor.transpose(1, 2) for tensor in tensors]
+
+
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, causal: bool) -> Tensor:
-    """q kᵀ scale + bias in float32 or wider; -inf above the diagonal if causal."""
+    """q kᵀ scale + bias in float32 or wider, heads first; -inf above the diagonal if causal."""
     scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
     if bias is not None:
         scores = scores + bias
@@ -32,18 +40,23 @@ def _fits_torch(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> bool:
         and q.dtype != torch.float64
         and q.shape[-1] == v.shape[-1]
         and min(q.numel(), k.numel()) > 0
-        and (not causal or q.shape[2] == k.shape[2])
+        and (not causal or q.shape[1] == k.shape[1])
     )
 
 
 def _mask(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     """The bias in the full shape that torch's kernels want, without copying it."""
-    return None if bias is None else bias.expand(*q.shape[:3], k.shape[2])
+    return None if bias is None else bias.expand(*_rows(q), k.shape[1])
+
+
+def _rows(q: Tensor) -> tuple[int, int, int]:
+    """The shape of a number for each query: [batch, heads, length]."""
+    return q.shape[0], q.shape[2], q.shape[1]
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, bias, scale, causal) -> tuple[Tensor, Tensor]:
     o = q.new_empty((*q.shape[:3], v.shape[3]))
-    return o, q.new_empty(q.shape[:3], dtype=torch.float32)
+    return o, q.new_empty(_rows(q), dtype=torch.float32)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -76,11 +89,13 @@ def attention(
     """
     if _fits_torch(q, k, v, causal):
         o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
+            *_heads_first(q, k, v), 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
         )
-        return o, lse.float()
+        return o.transpose(1, 2).contiguous(), lse.float()
+    q, k, v = _heads_first(q, k, v)
     scores = _scores(q, k, bias, scale, causal)
-    return torch.softmax(scores, -1).to(v.dtype) @ v, torch.logsumexp(scores, -1).float()
+    o = torch.softmax(scores, -1).to(v.dtype) @ v
+    return o.transpose(1, 2).contiguous(), torch.logsumexp(scores, -1).float()
 
 
 def _fake_grad(g, q, k, v, bias, o, lse, scale, causal, bias_grad=False) -> tuple[Tensor, ...]:
@@ -125,9 +140,10 @@ def attention_grad(
     """
     if not bias_grad and _fits_torch(q, k, v, causal):
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            g, q, k, v, o, lse, 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
+            *_heads_first(g, q, k, v, o), lse, 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
         )
-        return dq, dk, dv, q.new_empty(0)
+        return *_contiguous(dq, dk, dv), q.new_empty(0)
+    g, q, k, v, o = _heads_first(g, q, k, v, o)
     probabilities = torch.softmax(_scores(q, k, bias, scale, causal), -1)
     dv = probabilities.to(g.dtype).mT @ g
     mean = (g * o).sum(-1, keepdim=True, dtype=probabilities.dtype)
@@ -136,4 +152,8 @@ def attention_grad(
     dbias = q.new_empty(0)
     if bias is not None and bias_grad:
         dbias = dscores.sum_to_size(bias.shape).to(bias.dtype)
-    return scaled @ k, scaled.mT @ q, dv, dbias
+    return *_contiguous(scaled @ k, scaled.mT @ q, dv), dbias
+
+
+def _contiguous(*gradients: Tensor) -> list[Tensor]:
+    return [gradient.contiguous() for gradient in _heads_first(*gradients)]

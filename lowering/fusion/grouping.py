@@ -351,7 +351,9 @@ def _merge_edges(grouping: Grouping) -> bool:
 
 
 def _merge_siblings(grouping: Grouping, reductions: bool) -> bool:
-    """Groups of one domain that read a common tensor (those of few elements need none)."""
+    """Groups of one domain that read a common tensor, or reduce tensors that one kernel makes (those
+    of few elements need neither).
+    """
     changed = False
     seen: dict[tuple, list[Group]] = {}
     for group in grouping.groups():
@@ -383,4 +385,7 @@ def _sharing_keys(grouping: Grouping, group: Group) -> list[tuple]:
             read = tuple(group.places[number][dim] for dim in varying)
             if len(read) == len(group.domain):
                 keys[(source, read)] = None
+                maker = grouping.graph.producer[source]
+                if group.reduction and maker is not None:
+                    keys[("made by", grouping.of[maker].nodes[0], read)] = None
     return list(keys)

@@ -14,7 +14,7 @@ from mlir import ir
 
 from ..indexing import Dims, Index, is_plain, plain, window
 from ..linalg.body import Body
-from ..mlir import TensorType
+from ..mlir import TORCH_DTYPES, TensorType
 from .graph import Graph, Loop, Node, squeezed_dims
 
 CHEAP_OPS = 8
@@ -60,13 +60,24 @@ def inline_producers(graph: Graph, updates: frozenset[int]) -> None:
     once = frozenset(value for value, readers in enumerate(users) if len(readers) == 1) - frozenset(
         graph.results
     )
+    stored = frozenset(
+        value
+        for value, readers in enumerate(users)
+        if value in graph.results or any(graph.nodes[user].loop is None for user in readers)
+    )
     for node in graph.nodes:
         if node.loop:
-            _expand(graph, node, updates, once)
+            _expand(graph, node, updates, once, stored)
             graph.refresh(node)
 
 
-def _expand(graph: Graph, node: Node, updates: frozenset[int], once: frozenset[int]) -> None:
+def _expand(
+    graph: Graph,
+    node: Node,
+    updates: frozenset[int],
+    once: frozenset[int],
+    stored: frozenset[int],
+) -> None:
     loop = node.loop
     assert loop is not None
     body = Body()
@@ -76,7 +87,7 @@ def _expand(graph: Graph, node: Node, updates: frozenset[int], once: frozenset[i
         source, dims = through_views(graph, source, dims)
         producer = graph.loop_of(source)
         if producer and (
-            _recomputes(graph, producer, loop, dims, is_update)
+            _recomputes(graph, producer, loop, dims, is_update, source in stored)
             or (source in once and not is_update and _permutes(producer, loop, dims))
         ):
             axes = squeezed_dims(graph.types[source].shape)
@@ -102,7 +113,9 @@ def _permutes(producer: Loop, consumer: Loop, dims: Dims) -> bool:
     )
 
 
-def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_update: bool) -> bool:
+def _recomputes(
+    graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_update: bool, stored: bool
+) -> bool:
     if producer.combiner:
         return False
     price = cost(producer)
@@ -115,13 +128,25 @@ def _recomputes(graph: Graph, producer: Loop, consumer: Loop, dims: Dims, is_upd
     if not wide:
         return not scalar or (price is not None and price <= CHEAP_OPS)
     if price == 0:
-        return True
+        return not _narrows(graph, producer, stored)
     if not is_plain(dims):
         return _price_from_memory(graph, producer) is not None
     if plain(dims) == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
         return False
     of_arguments = all(graph.loop_of(source) is None for source in wide)
     return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
+
+
+def _narrows(graph: Graph, producer: Loop, stored: bool) -> bool:
+    """Whether reading the producer's value moves fewer bytes than reading what it is a cast of.
+
+    What is an argument is in memory anyway, so its cast is worth storing only if somebody needs that.
+    """
+    ((source, _), *more) = producer.reads()
+    if more or (graph.producer[source] is None and not stored):
+        return False
+    made = TORCH_DTYPES[producer.body.types[producer.value]]
+    return made.itemsize < graph.types[source].torch_dtype.itemsize
 
 
 def _price_from_memory(graph: Graph, loop: Loop) -> int | None:

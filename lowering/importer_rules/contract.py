@@ -81,6 +81,11 @@ def _rank4(b: Builder, x: Value) -> Value:
     return b.reshape(x, (1,) * (4 - len(shape)) + shape)
 
 
+def _heads_last(b: Builder, *values: Value) -> list[Value]:
+    """[batch, length, heads, width] of [batch, heads, length, width], and back."""
+    return [b.transpose(value, (0, 2, 1, 3)) for value in values]
+
+
 def _scale(q: Value, scale: float | None) -> float:
     return TensorType.of(q).shape[-1] ** -0.5 if scale is None else float(scale)
 
@@ -130,7 +135,8 @@ def _flash(
 ) -> list[Value]:
     if dropout_p:
         raise NoRule("no dialect op for attention that drops probabilities")
-    return _attention(b, q, k, v, attn_mask, _scale(q, scale), is_causal)
+    o, lse = _attention(b, *_heads_last(b, q, k, v), attn_mask, _scale(q, scale), is_causal)
+    return [*_heads_last(b, o), lse]
 
 
 @rule("aten._scaled_dot_product_flash_attention_for_cpu_backward.default")
@@ -150,4 +156,7 @@ def _flash_backward(
 ) -> list[Value | None]:
     if dropout_p:
         raise NoRule("no dialect op for attention that drops probabilities")
-    return _attention_grad(b, g, q, k, v, attn_mask, o, lse, _scale(q, scale), is_causal)
+    scale = _scale(q, scale)
+    g, q, k, v, o = _heads_last(b, g, q, k, v, o)
+    grads = _attention_grad(b, g, q, k, v, attn_mask, o, lse, scale, is_causal)
+    return _heads_last(b, *grads[:3])

@@ -76,12 +76,18 @@ def _infer_attention(types: Types, attributes: Attributes) -> list[TensorType]:
         require_float(kind, operand)
         require_rank(kind, 4, operand)
     require_type(v, k.with_shape((*k.shape[:3], v.shape[3])), "v")
-    if q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+    if (q.shape[0], *q.shape[2:]) != (k.shape[0], *k.shape[2:]):
         raise DialectError(f"q {q} and k {k} differ in batch, heads or width")
-    scores = q.with_shape((*q.shape[:3], k.shape[2]))
+    rows = (q.shape[0], q.shape[2], q.shape[1])
+    scores = q.with_shape((*rows, k.shape[1]))
     if broadcast([bias, scores]) != scores.shape:
         raise DialectError(f"bias {bias} does not broadcast to scores {scores.shape}")
-    return [q.with_shape((*q.shape[:3], v.shape[3])), TensorType(q.shape[:3], "f32")]
+    return [q.with_shape((*q.shape[:3], v.shape[3])), TensorType(rows, "f32")]
+
+
+def _heads_first(xs: Tensors) -> list[torch.Tensor]:
+    """[batch, heads, length, width] of [batch, length, heads, width], and back."""
+    return [x.transpose(1, 2) for x in xs]
 
 
 def _scores(
@@ -103,12 +109,12 @@ def _scores(
     template=True,
 )
 def _attention(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """o = softmax(q kᵀ scale + bias) v over [batch, heads, length, width]; lse is the rows' log-
-    sum-exp.
+    """o = softmax(q kᵀ scale + bias) v for each head of [batch, length, heads, width]; lse [batch,
+    heads, length] is the rows' log-sum-exp.
     """
-    q, k, v, bias = xs
-    scores = _scores(q, k, bias, attributes)
-    return [torch.softmax(scores, -1) @ v, torch.logsumexp(scores, -1)]
+    q, k, v = _heads_first(xs[:3])
+    scores = _scores(q, k, xs[3], attributes)
+    return [(torch.softmax(scores, -1) @ v).transpose(1, 2), torch.logsumexp(scores, -1)]
 
 
 def _infer_attention_grad(types: Types, attributes: Attributes) -> list[TensorType]:
@@ -130,8 +136,9 @@ def _infer_attention_grad(types: Types, attributes: Attributes) -> list[TensorTy
 )
 def _attention_grad(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     """Gradients of attention by q, k, v (Dao 2023, FlashAttention-2, section 3.2)."""
-    g, q, k, v, bias, o, lse = xs
+    g, q, k, v, o = _heads_first([*xs[:4], xs[5]])
+    bias, lse = xs[4], xs[6]
     probabilities = torch.exp(_scores(q, k, bias, attributes) - lse.unsqueeze(-1).to(q.dtype))
     dv = probabilities.mT @ g
     dscores = probabilities * (g @ v.mT - (g * o).sum(-1, keepdim=True)) * attributes["scale"]
-    return [dscores @ k, dscores.mT @ q, dv]
+    return _heads_first([dscores @ k, dscores.mT @ q, dv])

@@ -31,10 +31,15 @@ class CanonicalizeKeras(Pass):
         with context(), ir.Location.unknown():
             copied = parse(text(module))
             for function in code(copied).values():
-                _Rewriter().rewrite(function)
-                drop_unread(function)
+                canonicalize(function)
             drop_uncalled(copied)
         return copied
+
+
+def canonicalize(function: ir.OpView) -> None:
+    """Simplifies a function in place, within a context and a location."""
+    _Rewriter().rewrite(function)
+    drop_unread(function)
 
 
 class _Rewriter(OpBuilder):

@@ -23,7 +23,6 @@ from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
 from ..fusion.order import ordered
 from ..fusion.rematerialize import rematerialize
-from ..fusion.sink import sink_reshapes
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, reshape
 from ..loops import code, donations
 from ..mlir import functions, parse
@@ -76,9 +75,6 @@ class FuseRegions(Pass):
         graph.drop_dead()
         # A loop's carries are parameters only if an optimizer updates them.
         updates = update_values(graph, by_optimizer=name != "main")
-        if self.epilogues:
-            # Measured on a transformer block: without epilogues this made more kernels, not fewer.
-            sink_reshapes(graph, updates)
         inline_producers(graph, updates)
         resolve_pieces(graph)
         graph.drop_dead()

@@ -206,11 +206,11 @@ def dot_product_attention(
     if bias is not None and mask is not None:
         raise ValueError("Only one of `bias` and `mask` can be provided. Received both.")
     dtype = backend.result_type(query.dtype, key.dtype, value.dtype)
-    query, key, value = (cast(x, dtype).transpose(1, 2) for x in (query, key, value))
+    query, key, value = (cast(x, dtype) for x in (query, key, value))
     bias = _attention_bias(bias, mask, dtype)
-    groups = query.shape[1] // key.shape[1]
+    groups = query.shape[2] // key.shape[2]
     if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        key, value = (x.repeat_interleave(groups, dim=2) for x in (key, value))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
     attended, _ = torch_ops.attention(query, key, value, bias, scale, bool(is_causal))
-    return attended.transpose(1, 2)
+    return attended

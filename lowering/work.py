@@ -1,0 +1,210 @@
+"""What a step costs on any machine: bytes that must move, and floating-point operations.
+
+A *floor* says what no fusion can save: the operands and results of every product, convolution and
+attention once each, and the step's arguments and results once each (parameters and optimizer state
+once in and once out). Pointwise work, norms, casts, changes of layout and residuals count nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from mlir import ir
+
+from keras_triton.kernels import spec
+from keras_triton.kernels.device import Device
+
+from .dialect import attributes_of, walk
+from .emit_triton.template import problem_of
+from .errors import LoweringError
+from .extern import Extern
+from .loops import Scan, loop_of
+from .mlir import TensorType, callee, functions, stage_of
+from .plan import Call, Copy, Plan
+from .region import extents_of
+
+CONTRACTIONS = frozenset(
+    f"keras.{name}"
+    for name in (
+        "matmul",
+        "batch_matmul",
+        "linear",
+        "attention",
+        "attention_grad",
+        "conv2d",
+        "conv2d_input_grad",
+        "conv2d_kernel_grad",
+    )
+)
+# Calls of torch that are contractions, by a part of their name.
+_TORCH_CONTRACTIONS = ("convolution", "conv", "mm", "attention")
+# Ops that torch shows another view for, or knows with no memory.
+_VIEWS = frozenset(
+    f"keras.{name}"
+    for name in ("reshape", "transpose", "slice", "broadcast_to", "broadcast_in_dim", "full")
+)
+# Where q stands, and how many products of queries by keys by width there are: scores and values;
+# for the gradients the scores again, and one for each of probabilities, q, k and v.
+_ATTENTION = {"keras.attention": (0, 2), "keras.attention_grad": (1, 5)}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one launch takes.
+
+    Attributes:
+        read, written: bytes of its operands and of its results, each once.
+        flops: arithmetic operations; see `kernel_flops`.
+        tensor_cores: products of half-precision numbers make them.
+    """
+
+    read: int
+    written: int
+    flops: int
+    tensor_cores: bool
+
+    @property
+    def bytes(self) -> int:
+        return self.read + self.written
+
+    def seconds(self, device: Device) -> float:
+        """The least time that a device's roofline allows it.
+
+        Williams, Waterman and Patterson 2009, "Roofline: an insightful visual performance model".
+        """
+        peak = device.tensor_flops if self.tensor_cores else device.vector_flops
+        return max(self.bytes / device.bandwidth, self.flops / peak)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.read * times, self.written * times, self.flops * times, self.tensor_cores)
+
+
+def cost_of(item: Call | Copy, plan: Plan) -> Cost:
+    """What a launch of a plan takes."""
+    if isinstance(item, Copy):
+        return Cost(item.source.type.nbytes, item.target.type.nbytes, 0, False)
+    split = len(item.operands) - item.outputs
+    read, written = (
+        sum(ref.type.nbytes for ref in refs)
+        for refs in (item.operands[:split], item.operands[split:])
+    )
+    function = plan.kernels[item.kernel]
+    return Cost(read, written, kernel_flops(function), _uses_tensor_cores(function))
+
+
+def _uses_tensor_cores(function: ir.OpView) -> bool:
+    return any(
+        op.name in CONTRACTIONS and TensorType.of(op.operands[0]).dtype in ("bf16", "f16")
+        for op in walk(function.operation)
+    )
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a step's graph asks for, in bytes, whatever its kernels are.
+
+    Attributes:
+        contractions: operands and results of products, convolutions and attention.
+        state: the step's arguments and results: data, parameters, optimizer state.
+        unfused: what the graph moves op by op, each op's operands and results once (views nothing).
+        unfused_launches: how many ops that is.
+    """
+
+    contractions: int
+    state: int
+    unfused: int
+    unfused_launches: int
+
+    @property
+    def bytes(self) -> int:
+        """The floor."""
+        return self.contractions + self.state
+
+
+def floor_of(module: ir.Module) -> Floor:
+    """The floor of a module of stage "keras", as it was imported.
+
+    The body of a scan counts once an iteration; that of a while loop, whose count is not known, once.
+
+    Raises:
+        LoweringError: a module of another stage.
+    """
+    if stage_of(module) != "keras":
+        raise LoweringError(
+            f"the floor of a step is told by its module of stage 'keras', not {stage_of(module)!r}"
+        )
+    known = functions(module)
+    contractions = unfused = launches = 0
+    for op, times in _executed(known, "main", 1):
+        moved = times * sum(_nbytes(value) for value in (*op.operands, *op.results))
+        if op.name == "func.call" or op.name not in _VIEWS:
+            unfused, launches = unfused + moved, launches + times
+        if _contracts(op, known):
+            contractions += moved
+    main = known["main"].regions[0].blocks[0]
+    returned = list(list(main.operations)[-1].operands)
+    state = sum(_nbytes(value) for value in (*main.arguments, *returned))
+    return Floor(contractions, state, unfused, launches)
+
+
+def _nbytes(value: ir.Value) -> int:
+    return TensorType.of(value).nbytes
+
+
+def _executed(
+    known: Mapping[str, ir.OpView], name: str, times: int
+) -> Iterator[tuple[ir.Operation, int]]:
+    """Every op that computes, with how often it runs."""
+    for op in walk(known[name].operation):
+        if op.name == "func.return":
+            continue
+        loop = loop_of(known[callee(op)]) if op.name == "func.call" else None
+        if loop is None:
+            yield op, times
+            continue
+        inner = times * loop.length if isinstance(loop, Scan) else times
+        for body in loop.functions:
+            yield from _executed(known, body, inner)
+
+
+def _contracts(op: ir.Operation, known: Mapping[str, ir.OpView]) -> bool:
+    if op.name != "func.call":
+        return op.name in CONTRACTIONS
+    extern = Extern.of(known[callee(op)])
+    name = "" if extern is None else extern.target.split(".")[1]
+    return any(part in name for part in _TORCH_CONTRACTIONS)
+
+
+def kernel_flops(function: ir.OpView) -> int:
+    """Arithmetic operations of one launch of a kernel (stage "regions").
+
+    A multiply-add is two; a division or an exponential is one, as is each scalar op of a loop at each
+    of its points. What a template computes its own file says. Calls of torch count nothing.
+    """
+    return sum(_flops(op) for op in walk(function.operation))
+
+
+def _flops(op: ir.Operation) -> int:
+    if op.name == "linalg.generic":
+        return prod(extents_of(op.opview)) * sum(_is_arithmetic(inner) for inner in walk(op))
+    if op.name in _ATTENTION:
+        return _attention_flops(op)
+    kind = op.name.removeprefix("keras.")
+    if not op.name.startswith("keras.") or kind not in spec.all_specs():
+        return 0
+    return spec.get(kind).work(problem_of(op, kind)).flops
+
+
+def _attention_flops(op: ir.Operation) -> int:
+    first, products = _ATTENTION[op.name]
+    q, k = (TensorType.of(value) for value in list(op.operands)[first : first + 2])
+    batch, queries, heads, width = q.shape
+    flops = 2 * products * batch * heads * queries * k.shape[1] * width
+    return flops // 2 if attributes_of(op)["causal"] else flops
+
+
+def _is_arithmetic(op: ir.Operation) -> bool:
+    dialect, _, name = op.name.partition(".")
+    return dialect == "math" or (dialect == "arith" and name != "constant")
