@@ -142,7 +142,8 @@ def attention_grad(
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             *_heads_first(g, q, k, v, o), lse, 0.0, causal, attn_mask=_mask(bias, q, k), scale=scale
         )
-        return *_contiguous(dq, dk, dv), q.new_empty(0)
+        dq, dk, dv = _contiguous(dq, dk, dv)
+        return dq, dk, dv, q.new_empty(0)
     g, q, k, v, o = _heads_first(g, q, k, v, o)
     probabilities = torch.softmax(_scores(q, k, bias, scale, causal), -1)
     dv = probabilities.to(g.dtype).mT @ g
@@ -152,7 +153,8 @@ def attention_grad(
     dbias = q.new_empty(0)
     if bias is not None and bias_grad:
         dbias = dscores.sum_to_size(bias.shape).to(bias.dtype)
-    return *_contiguous(scaled @ k, scaled.mT @ q, dv), dbias
+    dq, dk, dv = _contiguous(scaled @ k, scaled.mT @ q, dv)
+    return dq, dk, dv, dbias
 
 
 def _contiguous(*gradients: Tensor) -> list[Tensor]:

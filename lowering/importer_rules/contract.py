@@ -135,7 +135,9 @@ def _flash(
 ) -> list[Value]:
     if dropout_p:
         raise NoRule("no dialect op for attention that drops probabilities")
-    o, lse = _attention(b, *_heads_last(b, q, k, v), attn_mask, _scale(q, scale), is_causal)
+    scale = _scale(q, scale)
+    q, k, v = _heads_last(b, q, k, v)
+    o, lse = _attention(b, q, k, v, attn_mask, scale, is_causal)
     return [*_heads_last(b, o), lse]
 
 
