@@ -104,6 +104,7 @@ def _spec_jobs(
 
 def _generated_jobs() -> list[Job]:
     """The kernels that the train steps of the built-in models become on a GPU."""
+    from keras_triton.lowering.emit_triton import ROWS_ON_CHIP
     from keras_triton.lowering.pipeline import lower
     from keras_triton.lowering.plan_reader import read_plan
 
@@ -116,7 +117,7 @@ def _generated_jobs() -> list[Job]:
     for name in ("digits", "mlp"):
         model, x, y = samples.example(name, 64)
         module = import_captured(capture_example(model, x, y))
-        plan = read_plan(lower(module, decompose=False, epilogues=True))
+        plan = read_plan(lower(module, rows=ROWS_ON_CHIP, epilogues=True))
         for function in plan.kernels.values():
             for capability in CAPABILITIES:
                 loaded = load(function, None, of_capability(capability))

@@ -113,7 +113,11 @@ def compile_module(
     """
     dump = dump or Dump(None)
     planned = lower(
-        module, on_stage=dump.module, decompose=target.decompose, epilogues=target.epilogues
+        module,
+        on_stage=dump.module,
+        decompose=target.decompose,
+        rows=target.rows,
+        epilogues=target.epilogues,
     )
     plan = read_plan(planned)
     externs = {kernel: extern for kernel, f in plan.kernels.items() if (extern := Extern.of(f))}

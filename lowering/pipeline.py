@@ -14,23 +14,15 @@ from .passes.collapse_axes import CollapseAxes
 from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.hoist_sums import HoistSums
-from .passes.lower_to_linalg import LowerToLinalg
+from .passes.lower_to_linalg import ROWS, LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
 from .passes.simplify_loops import SimplifyLoops
 
 STAGES = ("keras", "linalg", "regions", "plan")
-# Ops with a Triton template that a target without one takes as plain loops where it can.
-SPELLED_OUT = frozenset(
+# Ops with a Triton template that can be spelled out as loops.
+POOLING = frozenset(
     [
-        "softmax",
-        "softmax_grad",
-        "log_softmax",
-        "log_softmax_grad",
-        "layer_norm",
-        "layer_norm_grad",
-        "cross_entropy",
-        "cross_entropy_grad",
         "max_pool2d",
         "max_pool2d_grad",
         "avg_pool2d",
@@ -40,11 +32,12 @@ SPELLED_OUT = frozenset(
 OnStage = Callable[[ir.Module], None]
 
 
-def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
+def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) -> list[Pass]:
     """The passes in order.
 
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
+        rows: otherwise, the longest row (elements) of row ops to spell out.
         epilogues: let pointwise readers of a product or convolution join its kernel.
     """
     return [
@@ -53,7 +46,10 @@ def pipeline(*, decompose: bool = False, epilogues: bool = True) -> list[Pass]:
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         CollapseAxes(),  # keras -> keras: elementwise work on the axes of products and norms
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op
-        LowerToLinalg(decompose=SPELLED_OUT if decompose else frozenset()),  # keras -> linalg
+        LowerToLinalg(  # keras -> linalg
+            decompose=ROWS | POOLING if decompose else ROWS if rows else frozenset(),
+            longest_row=0 if decompose else rows,
+        ),
         FuseRegions(
             epilogues=epilogues
         ),  # linalg -> regions: kernels, as few as memory traffic asks
@@ -68,6 +64,7 @@ def lower(
     on_stage: OnStage | None = None,
     *,
     decompose: bool = False,
+    rows: int = 0,
     epilogues: bool = True,
 ) -> ir.Module:
     """The module lowered from whatever stage it is in to stage `upto`.
@@ -78,7 +75,7 @@ def lower(
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
     """
-    passes = pipeline(decompose=decompose, epilogues=epilogues)
+    passes = pipeline(decompose=decompose, rows=rows, epilogues=epilogues)
     if upto not in STAGES or STAGES.index(upto) < STAGES.index(stage_of(module)):
         raise LoweringError(f"a module of stage {stage_of(module)!r} cannot be lowered to {upto!r}")
     report = on_stage or (lambda module: None)

@@ -22,22 +22,10 @@ from .errors import LoweringError
 from .extern import Extern
 from .loops import Scan, loop_of
 from .mlir import TensorType, callee, functions, stage_of
+from .ops import CONTRACTIONS
 from .plan import Call, Copy, Plan
 from .region import extents_of
 
-CONTRACTIONS = frozenset(
-    f"keras.{name}"
-    for name in (
-        "matmul",
-        "batch_matmul",
-        "linear",
-        "attention",
-        "attention_grad",
-        "conv2d",
-        "conv2d_input_grad",
-        "conv2d_kernel_grad",
-    )
-)
 # Calls of torch that are contractions, by a part of their name.
 _TORCH_CONTRACTIONS = ("convolution", "conv", "mm", "attention")
 # Ops that torch shows another view for, or knows with no memory.

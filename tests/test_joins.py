@@ -58,6 +58,10 @@ CASES = {
 }  # fmt: skip
 
 
+def asked_of_lowering(target):
+    return {name: getattr(target, name) for name in ("decompose", "rows", "epilogues")}
+
+
 def case(name):
     inputs = [torch.randn(4, 6), torch.randn(4, 6)]
     graph = make_fx(lambda *xs: list(CASES[name](*xs)), tracing_mode="fake")(*inputs)
@@ -70,7 +74,7 @@ def case(name):
 def test_every_stage_and_every_target_agree_with_torch(name, target):
     module, inputs = case(name)
     expected, chosen, seen = CASES[name](*inputs), choose(target, CPU), []
-    lower(module, "plan", seen.append, decompose=chosen.decompose, epilogues=chosen.epilogues)
+    lower(module, "plan", seen.append, **asked_of_lowering(chosen))
     for stage in seen:
         for got, want in zip(interpret.run(stage, inputs), expected, strict=True):
             torch.testing.assert_close(got, want, **CLOSE)

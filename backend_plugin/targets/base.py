@@ -36,7 +36,8 @@ class Target(Protocol):
     """A target: its name, what lowering has to do for it, and its compiler."""
 
     name: str
-    decompose: bool  # row templates (softmax, norms, losses) become loops
+    decompose: bool  # row ops (softmax, norms, losses) and pooling become loops
+    rows: int  # otherwise, the longest row (elements) of row ops that do
     epilogues: bool  # pointwise consumers go into the kernels of matmul and convolution
 
     def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:

@@ -20,6 +20,7 @@ from .base import Compiled
 class CpuTarget:
     name = "cpu"
     decompose = True
+    rows = 0
     epilogues = False
 
     def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:

@@ -12,6 +12,7 @@ from .base import Compiled, meaning_of
 class ReferenceTarget:
     name = "reference"
     decompose = False
+    rows = 0
     epilogues = True
 
     def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:

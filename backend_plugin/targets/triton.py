@@ -10,7 +10,7 @@ from mlir import ir
 
 from keras_triton.kernels.device import INTERPRETER, Device, of_cuda
 from keras_triton.kernels.offline import compile_offline
-from keras_triton.lowering.emit_triton import LoadedKernel
+from keras_triton.lowering.emit_triton import ROWS_ON_CHIP, LoadedKernel
 from keras_triton.lowering.errors import EmitError
 from keras_triton.lowering.region import kernel_kind
 
@@ -28,6 +28,7 @@ class TritonTarget:
     """Kernels as Triton sees them; `interpret` runs them on CPU tensors, with no GPU."""
 
     decompose = False
+    rows = ROWS_ON_CHIP
     epilogues = True
 
     def __init__(self, interpret: bool) -> None:

@@ -48,8 +48,13 @@ def decomposes(
     return register
 
 
-def decompose_module(module: ir.Module, names: Iterable[str]) -> ir.Module:
-    """A copy of the module in which no op of `names` is left that can be spelled out.
+def decompose_module(
+    module: ir.Module,
+    names: Iterable[str],
+    accept: Callable[[ir.Operation], bool] = lambda op: True,
+) -> ir.Module:
+    """A copy of the module in which no op of `names` is left that can be spelled out and that
+    `accept` takes.
 
     Raises:
         DialectError: a name without a decomposition.
@@ -59,7 +64,7 @@ def decompose_module(module: ir.Module, names: Iterable[str]) -> ir.Module:
         copied = parse(text(module))
         for function in functions(copied).values():
             for op in list(dialect.walk(function.operation)):
-                if op.name in wanted and can_decompose(op):
+                if op.name in wanted and accept(op) and can_decompose(op):
                     decompose(op)
     return copied
 

@@ -12,6 +12,8 @@ from ..region import Region
 from .index import Domain
 
 POWERS = tuple(2**power for power in range(15))
+ROWS_ON_CHIP = 8192
+"""Elements of the longest row that one tile holds, so that no sweep reads it again."""
 MOST_VALUES = 64
 """Elements of one tile a thread may hold: 128 spill in every region with two live tiles."""
 
@@ -62,9 +64,9 @@ def guess(region: Region, device: Device) -> LoopConfig:
         block_p = min(next_power_of_two(rows), 32 if rows < 64 * device.multiprocessors else 64)
         block_r = min(next_power_of_two(columns), 2048 // block_p)
     else:
-        block_r = min(next_power_of_two(columns), 8192)
-        if next_power_of_two(columns) > 8192:
-            block_r = 4096
+        block_r = next_power_of_two(columns)
+        if block_r > ROWS_ON_CHIP:
+            block_r = ROWS_ON_CHIP // 2
         block_p = min(next_power_of_two(rows), max(1, 2048 // block_r))
         while block_p > 1 and ceil_div(rows, block_p) < 2 * device.multiprocessors:
             block_p //= 2

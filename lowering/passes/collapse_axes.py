@@ -22,6 +22,7 @@ from ..build import OpBuilder, Value
 from ..keras_rewrites import POINTWISE
 from ..loops import code, donations
 from ..mlir import TensorType, context, functions, parse, text
+from ..ops import CONTRACTIONS
 from ..ops.reduce import BOOL_REDUCTIONS, REDUCTIONS
 from .base import Pass
 from .canonicalize_keras import canonicalize
@@ -191,7 +192,7 @@ def _kept_apart(chain: Chain, updates: frozenset[Value]) -> Iterator[Cuts]:
     for reader in chain.readers():
         if reader.name in REDUCTION:
             yield _cuts_of_reduction(reader, chain.shape)
-        elif reader.name.startswith("keras.") and reader.name != RESHAPE:
+        elif reader.name.startswith("keras.") and reader.name not in (RESHAPE, *CONTRACTIONS):
             yield whole
     for op in chain.ops:
         # Updates of all parameters make one kernel, if each is computed on its parameter's axes.

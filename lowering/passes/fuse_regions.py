@@ -78,7 +78,9 @@ class FuseRegions(Pass):
         inline_producers(graph, updates)
         resolve_pieces(graph)
         graph.drop_dead()
-        grouping = Grouping(graph, updates, Limits(self.max_row, self.epilogues))
+        grouping = Grouping(
+            graph, updates, Limits(self.max_row, self.epilogues, recomputes=self.epilogues)
+        )
         group_all(grouping)
         rematerialize(grouping)
         joins = Joins(grouping)

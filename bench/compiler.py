@@ -1,0 +1,181 @@
+"""`python -m keras_triton.bench.compiler`: how good the compiler's plans are, told with no hardware.
+
+For each model's train step and each target: launches, bytes moved, their floor, and memory. Nothing is
+compiled or run, so the figures are the same on every machine; `bench/results/compiler.json` holds
+them, and a test makes those of the blocks again: a pass that loses a fusion is seen at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from keras_triton.lowering.emit_triton import ROWS_ON_CHIP
+from triton_keras_loader.environment import installed_version
+
+RESULTS = Path(__file__).parent / "results" / "compiler.json"
+# What each target asks of lowering, as its class says; that of a GPU cannot be made without one.
+TARGETS = {
+    "cpu": {"decompose": True, "rows": 0, "epilogues": False},
+    "triton": {"decompose": False, "rows": ROWS_ON_CHIP, "epilogues": True},
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One train step on one target.
+
+    Attributes:
+        launches: of a step, those in loops each time; of them
+        generated: kernels that the compiler writes,
+        templates: products, convolutions, norms and the like, with what is fused behind them,
+        torch: calls of torch for what the dialect does not express, and copies.
+        bytes: that they read and write, each operand and result once a launch.
+        floor_bytes: what no fusion can save.
+        unfused_bytes, unfused_launches: of the graph op by op.
+        arena_bytes: memory for temporaries.
+    """
+
+    model: str
+    target: str
+    launches: int
+    generated: int
+    templates: int
+    torch: int
+    bytes: int
+    floor_bytes: int
+    unfused_bytes: int
+    unfused_launches: int
+    arena_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Bytes moved by the floor."""
+        return self.bytes / self.floor_bytes
+
+
+def figures(name: str) -> Iterator[Figures]:
+    """The figures of a model of blocks.py on each target."""
+    from keras_triton.compile import import_captured
+    from keras_triton.explanation import capture_example
+    from keras_triton.lowering.pipeline import lower
+    from keras_triton.lowering.plan_reader import read_plan
+    from keras_triton.lowering.work import floor_of
+
+    from .blocks import example
+
+    module = import_captured(capture_example(*example(name)))
+    floor = floor_of(module)
+    for target, options in TARGETS.items():
+        plan = read_plan(lower(module, **options))
+        counted, moved = _launches(plan)
+        yield Figures(
+            name,
+            target,
+            sum(counted.values()),
+            **counted,
+            bytes=moved,
+            floor_bytes=floor.bytes,
+            unfused_bytes=floor.unfused,
+            unfused_launches=floor.unfused_launches,
+            arena_bytes=plan.arena_bytes,
+        )
+
+
+def _launches(plan) -> tuple[dict[str, int], int]:
+    """Launches by who makes them, and the bytes of all."""
+    from keras_triton.lowering.plan import Copy, walk
+    from keras_triton.lowering.region import kernel_kind
+    from keras_triton.lowering.work import cost_of
+
+    counted, moved = dict.fromkeys(("generated", "templates", "torch"), 0), 0
+    for item, times in walk(plan.steps):
+        kind = "" if isinstance(item, Copy) else kernel_kind(plan.kernels[item.kernel])
+        who = "generated" if kind in ("loop", "multi") else "templates" if kind else "torch"
+        counted[who] += times or 1
+        moved += cost_of(item, plan).bytes * (times or 1)
+    return counted, moved
+
+
+def show(rows: Sequence[Figures], console: Console) -> None:
+    table = Table(title="Train steps in mixed_bfloat16 under Adam", title_justify="left")
+    for column in ("model", "target"):
+        table.add_column(column)
+    for column in (
+        "launches", "generated", "templates", "torch", "MB", "of the floor", "op by op", "MB op by op",
+        "MB of temporaries",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    for row in rows:
+        counts = (row.launches, row.generated, row.templates, row.torch)
+        table.add_row(
+            row.model,
+            row.target,
+            *map(str, counts),
+            f"{row.bytes / 1e6:.1f}",
+            f"{row.ratio:.2f}",
+            str(row.unfused_launches),
+            f"{row.unfused_bytes / 1e6:.1f}",
+            f"{row.arena_bytes / 1e6:.1f}",
+        )
+    console.print(table)
+
+
+def versions() -> dict[str, str]:
+    """Of what captures a step: another one may capture another graph."""
+    return {name: installed_version(name) for name in ("keras", "torch")}
+
+
+def read(path: Path = RESULTS) -> list[Figures]:
+    """The figures that a file holds."""
+    return [Figures(**row) for row in json.loads(path.read_text())["rows"]]
+
+
+def versions_of(path: Path = RESULTS) -> dict[str, str]:
+    """The versions that a file's figures were made with."""
+    return json.loads(path.read_text())["versions"]
+
+
+def write(rows: Sequence[Figures], path: Path = RESULTS) -> None:
+    """Keeps figures in a file, in place of older ones of the same models."""
+    known = {(row.model, row.target): row for row in (read(path) if path.exists() else [])}
+    known |= {(row.model, row.target): row for row in rows}
+    body = {"versions": versions(), "rows": [asdict(row) for row in known.values()]}
+    path.write_text(json.dumps(body, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    os.environ.setdefault("KERAS_BACKEND", "triton")
+    from .blocks import BLOCKS, MODELS
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--all", action="store_true", help="the whole models too (minutes)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.models if name not in MODELS]
+    if unknown:
+        parser.error(f"no model is called {unknown[0]!r}; there are {', '.join(MODELS)}")
+    names = options.models or (MODELS if options.all else BLOCKS)
+    waiting = Console(stderr=True)
+    rows = [row for name in track(names, "lowering", console=waiting) for row in figures(name)]
+    if options.write:
+        write(rows)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        show(rows, Console())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
