@@ -88,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     opt.add_argument("--list", action="store_true", help="list the passes instead")
     opt.add_argument(
-        "--target", choices=TARGETS, default=None, help="whose options the passes take; as elsewhere"
+        "--target",
+        choices=TARGETS,
+        default=None,
+        help="whose options the passes take; as elsewhere",
     )
     opt.set_defaults(run=_opt)
 

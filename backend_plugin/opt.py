@@ -25,10 +25,8 @@ def run(stage: str, names: Sequence[str], target: str | None) -> str:
     """
     known = pipeline.passes(target)
     steps = [find(known, name) for name in names]
-    if stage == "-":
-        module = parse_module(sys.stdin.read(), "stdin")
-    else:
-        module = read_module(Path(stage))
+    piped = stage == "-"
+    module = parse_module(sys.stdin.read(), "stdin") if piped else read_module(Path(stage))
     for step in steps:
         module = step.run(module)
     return mlir.text(module)
