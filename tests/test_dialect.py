@@ -155,3 +155,10 @@ def test_second_definition_is_refused():
     mlir.context()
     with pytest.raises(DialectError, match="defined twice"):
         dialect.define("add", "a b", dialect.OPS["add"].infer)(torch.add)
+
+
+def test_a_definition_after_the_context_is_made_is_refused():
+    mlir.context()
+    with pytest.raises(DialectError, match="late_op is defined too late"):
+        dialect.define("late_op", "a", dialect.OPS["neg"].infer)(torch.neg)
+    assert "late_op" not in dialect.OPS

@@ -60,7 +60,7 @@ SUMS = """module attributes {keras.stage = "keras"} {
     %0:2 = call @scan0(%s, %x) : (tensor<4xf32>, tensor<3x4xf32>) -> (tensor<4xf32>, tensor<3x4xf32>) loc("sums")
     return %0#0, %0#1 : tensor<4xf32>, tensor<3x4xf32>
   }
-}"""  # fmt: skip # noqa: E501
+}"""  # fmt: skip
 
 WRONG = {
     "body = @body": ("body = @nowhere", "no function @nowhere with a body"),
