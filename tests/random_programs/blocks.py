@@ -118,7 +118,7 @@ def linear(b: Builder) -> None:
 def attention(b: Builder) -> None:
     x = b.at_most(b.floats(), 3.0)
     batch, heads, length, width = (b.choose([1, 2, 3]) for _ in range(4))
-    q, k, v = (b.argument((batch, heads, n, width), x.type.dtype) for n in (length, 4, 4))
+    q, k, v = (b.argument((batch, n, heads, width), x.type.dtype) for n in (length, 4, 4))
     if x.type.size == q.type.size:
         q = b.op("reshape", x, shape=q.type.shape)
     bias = b.argument((1, heads, 1, 4), x.type.dtype)
