@@ -139,6 +139,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dump", type=Path, default=None, metavar="DIR", help="write every stage and kernel there"
     )
+    parser.add_argument(
+        "--html", type=Path, default=None, metavar="PAGE", help="write all of it as one HTML page"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--gpu",
@@ -162,6 +165,8 @@ def _compile(options: argparse.Namespace) -> int:
     from . import tools
 
     report = tools.compile_stage(options.stage, options.target, options.dump)
+    if options.html is not None:
+        report.html(options.html, options.gpu)
     return _show(report, options.json, gpu=options.gpu)
 
 
@@ -171,6 +176,8 @@ def _explain(options: argparse.Namespace) -> int:
     report = tools.explain_model(
         options.model, options.step, options.batch, options.target, options.dump
     )
+    if options.html is not None:
+        report.html(options.html, options.gpu)
     return _show(report, options.json, gpu=options.gpu)
 
 

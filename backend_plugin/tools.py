@@ -44,7 +44,7 @@ def compile_stage(path: Path, target: str | None, dump: Path | None) -> Report:
     chosen = choose(target or settings().target, device)
     floor = floor_of(module) if mlir.stage_of(module) == "keras" else None
     report = compiler.compile_module(
-        module, chosen, device, name=path.stem, dump=Dump.for_step(dump, path.stem)
+        module, chosen, device, name=path.stem, dump=Dump.for_step(dump, path.stem, keep=True)
     ).report
     return replace(report, floor=floor)
 

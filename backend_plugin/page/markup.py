@@ -12,7 +12,7 @@ class Markup(str):
     """Text that is HTML already."""
 
 
-def tag(name: str, *children: str, **attributes: str | int | float | bool) -> Markup:
+def tag(name: str, /, *children: str, **attributes: str | int | float | bool) -> Markup:
     """An element. `class_` and `for_` stand for Python's keywords, `_` in names for `-`.
 
     True gives an attribute without a value, False none.
