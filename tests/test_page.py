@@ -119,7 +119,9 @@ def test_reports_of_training_keep_no_stages(tmp_path):
     tagger().train_on_batch(X, Y)
     report = stats().reports[-1]
     assert report.records == ()
-    with pytest.raises(ValueError, match="holds no stages to show: keras_triton.explain makes one"):
+    with pytest.raises(
+        ValueError, match=r"holds no stages to show: keras_triton\.explain makes one"
+    ):
         report.html(tmp_path / "page.html")
     assert "records" not in report.json()
 
@@ -153,19 +155,25 @@ def test_markup_escapes_all_but_itself():
     assert joined("&", Markup("&")) == "&amp;&"
 
 
-CHAIN = """module attributes {keras.stage = "keras"} {
-  func.func @main(%x: tensor<16x16xf32> {keras.name = "x"}, %w: tensor<16x16xf32> {keras.name = "w"})
-      -> tensor<16x16xf32> {
-    %0 = "keras.matmul"(%x, %w) {transpose_a = false, transpose_b = false} : (tensor<16x16xf32>, tensor<16x16xf32>) -> tensor<16x16xf32>
-    %1 = "keras.matmul"(%0, %w) {transpose_a = false, transpose_b = false} : (tensor<16x16xf32>, tensor<16x16xf32>) -> tensor<16x16xf32>
-    %2 = "keras.matmul"(%1, %0) {transpose_a = false, transpose_b = false} : (tensor<16x16xf32>, tensor<16x16xf32>) -> tensor<16x16xf32>
-    %3 = "keras.matmul"(%2, %w) {transpose_a = false, transpose_b = false} : (tensor<16x16xf32>, tensor<16x16xf32>) -> tensor<16x16xf32>
-    %4 = "keras.matmul"(%3, %w) {transpose_a = false, transpose_b = false} : (tensor<16x16xf32>, tensor<16x16xf32>) -> tensor<16x16xf32>
-    return %4 : tensor<16x16xf32> } }"""  # fmt: skip
+SQUARE = "tensor<16x16xf32>"
+
+
+def products(*pairs):
+    """A chain of matrix products; the names of what each multiplies."""
+    lines = [
+        f'%{i} = "keras.matmul"(%{a}, %{b}) {{transpose_a = false, transpose_b = false}} '
+        f": ({SQUARE}, {SQUARE}) -> {SQUARE}"
+        for i, (a, b) in enumerate(pairs)
+    ]
+    return parse(
+        f"""module attributes {{keras.stage = "keras"}} {{ func.func @main(
+        %x: {SQUARE} {{keras.name = "x"}}, %w: {SQUARE} {{keras.name = "w"}}) -> {SQUARE} {{
+        {" ".join(lines)} return %{len(lines) - 1} : {SQUARE} }} }}"""
+    )
 
 
 def test_lifetimes_say_who_holds_which_bytes_when():
-    plan = read_plan(lower(parse(CHAIN)))
+    plan = read_plan(lower(products("xw", "0w", "10", "2w", "3w")))
     pieces = lifetimes(plan)
     assert [(piece.first, piece.last) for piece in pieces] == [(0, 2), (1, 2), (2, 3), (3, 4)]
     assert live_bytes(pieces, 5) == [1024, 2048, 3072, 2048, 1024]

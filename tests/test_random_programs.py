@@ -35,17 +35,17 @@ def assert_equal_values(program, *targets):
         raise AssertionError(f"{shown}\n{smaller.text()}") from None
 
 
-@drawn(90)
+@drawn(60)
 def test_values_stay_equal_through_every_pass_and_on_the_cpu(program):
     assert_equal_values(program, "cpu")
 
 
-@drawn(25)
+@drawn(16)
 def test_values_stay_equal_in_the_interpreter_of_triton(program):
     assert_equal_values(program, "interpret")
 
 
-@drawn(8)
+@drawn(6)
 def test_lowering_goes_on_from_the_text_of_any_stage(program):
     seen = []
     lower(parse(program.text()), on_stage=seen.append)

@@ -37,7 +37,7 @@ OF_SMALL = {
 INSIDE_ONE = ("asin", "acos", "erfinv")
 
 
-@step(3)
+@step(5)
 def smooth(b: Builder) -> None:
     x = b.tame(b.floats())
     name = b.choose([*BOUNDED, *OF_POSITIVE, *OF_SMALL, *INSIDE_ONE])
@@ -71,7 +71,7 @@ def test_float(b: Builder) -> None:
     b.op(b.choose(["isnan", "isinf"]), b.floats(), bound=1.0)
 
 
-@step(6)
+@step(9)
 def binary(b: Builder) -> None:
     x = b.tame(b.pick(lambda x: x.type.dtype != "i1"))
     y = b.tame(b.like(x))
@@ -109,7 +109,7 @@ def compare(b: Builder) -> None:
         b.op(b.choose(["lt", "le", "gt", "ge", "eq", "ne"]), x, y, bound=1.0)
 
 
-@step(2)
+@step(3)
 def select(b: Builder) -> None:
     x = b.pick()
     y = b.like(x)
@@ -147,7 +147,7 @@ def integers(b: Builder) -> None:
         b.op(name, x, divisor, bound=max(x.bound, 8.0))
 
 
-@step(2)
+@step(3)
 def cast(b: Builder) -> None:
     x = b.pick()
     dtype = b.choose(["f32", "f16", "bf16", "f64", "i32", "i64", "i8", "i16", "i1"])
@@ -166,7 +166,7 @@ def back_to_float(b: Builder) -> None:
 # Reductions.
 
 
-@step(5)
+@step(10)
 def reduce(b: Builder) -> None:
     x = b.tame(b.pick(lambda x: x.type.rank > 0))
     axes = b.axes(x.type.rank)
@@ -208,7 +208,7 @@ def _spread(b: Builder, x: Value, made: Value, axes: tuple[int, ...]) -> None:
         b.op("sub", x, wide, bound=x.bound + wide.bound)
 
 
-@step()
+@step(2)
 def arg_reduce(b: Builder) -> None:
     x = b.pick(lambda x: x.exact and x.type.rank > 0 and x.type.dtype != "i1")
     axis = b.integer(0, x.type.rank - 1)
@@ -220,14 +220,14 @@ def arg_reduce(b: Builder) -> None:
 # Shapes.
 
 
-@step(2)
+@step(4)
 def transpose(b: Builder) -> None:
     x = b.pick(lambda x: x.type.rank > 1)
     order = sorted(range(x.type.rank), key=lambda axis: b.integer(0, 9))
     b.op("transpose", x, permutation=tuple(order))
 
 
-@step(2)
+@step(4)
 def reshape(b: Builder) -> None:
     x = b.pick()
     shape, size = x.type.shape, x.type.size
@@ -239,7 +239,7 @@ def reshape(b: Builder) -> None:
     b.op("reshape", x, shape=b.choose(choices))
 
 
-@step(3)
+@step(6)
 def place(b: Builder) -> None:
     """x[:, i]: one place of an axis, with the axis or without."""
     x = b.pick(lambda x: x.type.rank > 0)
@@ -254,7 +254,7 @@ def place(b: Builder) -> None:
         b.op("reshape", made, shape=tuple(n for i, n in enumerate(x.type.shape) if i != axis))
 
 
-@step(2)
+@step(4)
 def window(b: Builder) -> None:
     x = b.pick(lambda x: x.type.rank > 0)
     starts = [b.integer(0, max(n - 1, 0)) if b.coin() else 0 for n in x.type.shape]
@@ -266,13 +266,13 @@ def window(b: Builder) -> None:
     b.op("slice", x, starts=tuple(starts), limits=tuple(limits), strides=strides)
 
 
-@step()
+@step(2)
 def reverse(b: Builder) -> None:
     x = b.pick(lambda x: x.type.rank > 0)
     b.op("reverse", x, axes=b.axes(x.type.rank))
 
 
-@step(2)
+@step(4)
 def concat(b: Builder) -> None:
     x = b.pick(lambda x: x.type.rank > 0)
     axis = b.integer(0, x.type.rank - 1)
@@ -289,7 +289,7 @@ def concat(b: Builder) -> None:
     b.op("concat", *((x, y) if b.coin() else (y, x)), axis=axis)
 
 
-@step()
+@step(2)
 def pad(b: Builder) -> None:
     x = b.pick(lambda x: x.type.rank > 0)
     low, high = (tuple(b.integer(0, 2) for _ in x.type.shape) for _ in range(2))
@@ -297,7 +297,7 @@ def pad(b: Builder) -> None:
     b.op("pad", x, low=low, high=high, value=value, bound=max(x.bound, value))
 
 
-@step()
+@step(3)
 def spread(b: Builder) -> None:
     x = b.pick()
     shape = tuple(b.choose(b.extents) if n == 1 else n for n in x.type.shape)
