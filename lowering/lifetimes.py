@@ -1,7 +1,7 @@
 """When each piece of a plan's arena is in use, and which launch each launch reads from.
 
-Time is counted in launches and copies, in the order in which `plan.walk` gives them. A loop's memory is
-in use from its first launch to its last, for every iteration needs it.
+Time is counted in launches and copies, in the order in which `plan.walk` gives them. What a loop touches
+is in use from its first launch to its last, for every iteration needs it.
 """
 
 from __future__ import annotations
@@ -59,28 +59,34 @@ def lifetimes(plan: Plan) -> list[Lifetime]:
 
 def live_bytes(pieces: Sequence[Lifetime], launches: int) -> list[int]:
     """How many bytes of the arena are in use while each launch runs."""
-    changes = [0] * (launches + 1)
+    started: list[list[Lifetime]] = [[] for _ in range(launches)]
     for piece in pieces:
-        changes[piece.first] += piece.end - piece.start
-        changes[piece.last + 1] -= piece.end - piece.start
-    total, found = 0, []
-    for change in changes[:launches]:
-        total += change
+        started[piece.first].append(piece)
+    live: list[Lifetime] = []
+    found = []
+    for launch in range(launches):
+        live = [piece for piece in live if piece.last >= launch] + started[launch]
+        total = reached = 0
+        for piece in sorted(
+            live, key=lambda piece: piece.start
+        ):  # a piece may be a part of another
+            total += max(0, piece.end - max(piece.start, reached))
+            reached = max(reached, piece.end)
         found.append(total)
     return found
 
 
 def makers(plan: Plan) -> list[list[int]]:
-    """For each launch outside of loops the launches that made what it reads from the arena.
+    """For each launch the launches that made what it reads from the arena.
 
-    A launch in a loop has none: where its memory is moves with the iteration.
+    Inside, a loop's memory moves with the iteration: what the loop reads, its first launch is said to
+    read, and what it makes, its last one makes.
     """
     current: list[Lifetime] = []
     found: list[list[int]] = [[] for _ in walk(plan.steps)]
     for touch in _touches(plan.steps):
-        if touch.first == touch.last:
-            pieces = [p for ref in touch.reads for p in _behind(current, _range(ref))]
-            found[touch.first] = list(dict.fromkeys(piece.last for piece in pieces))
+        pieces = [p for ref in touch.reads for p in _behind(current, _range(ref))]
+        found[touch.first] = list(dict.fromkeys(piece.last for piece in pieces))
         for start, end in map(_range, touch.writes):
             current = [piece for piece in current if piece.start < start or piece.end > end]
             current.append(Lifetime(start, end, touch.first, touch.last))
@@ -99,14 +105,28 @@ def _touches(steps: Sequence[Step]) -> Iterator[Touch]:
 
 
 def _operands(step: Step) -> tuple[Sequence[Ref], Sequence[Ref]]:
-    """What a step reads, and what it writes."""
+    """What a step reads that it has not written itself, and what it writes."""
     if isinstance(step, Call):
         split = len(step.operands) - step.outputs
         return step.operands[:split], step.operands[split:]
     if isinstance(step, Copy):
         return (step.source,), (step.target,)
-    assert isinstance(step, Loop | While)
-    return step.operands, step.operands
+    inner = step.steps if isinstance(step, Loop) else (*step.condition, *step.steps)
+    read: dict[int, None] = {}
+    written: dict[int, None] = {}
+    for each in inner:
+        reads, writes = _operands(each)
+        read |= {i: None for ref in reads for i in _within(step, ref) if i not in written}
+        written |= {i: None for ref in writes for i in _within(step, ref)}
+    return [step.operands[i] for i in read], [step.operands[i] for i in written]
+
+
+def _within(loop: Loop | While, ref: Ref) -> list[int]:
+    """The operands of a loop that memory named inside lies in, in one iteration or another."""
+    if ref.base == "operand":
+        return [ref.index]
+    assert isinstance(loop, Loop)
+    return [operand for operand, _ in loop.moving[ref.index]]
 
 
 def _range(ref: Ref) -> Range:

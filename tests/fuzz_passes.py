@@ -3,10 +3,12 @@
 `python tests/fuzz_passes.py [--examples N] [--seed N] [--interpret SHARE] [--out DIR]` draws programs of
 the `keras` dialect with hypothesis, compares their values after each pass and on the CPU target with
 their meaning in float64, and those of a share of them in Triton's interpreter, too. What fails is made
-small and written to DIR, once for each kind of failure. Returns 1 if anything failed.
+small and written to DIR, once for each kind of failure. Ctrl-C ends the search early.
+Returns 1 if anything failed.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -62,7 +64,8 @@ def fuzz(examples, seed, share):
                 found.setdefault((failure.where, failure.kind), [0, program, failure])[0] += 1
             progress.update(task, advance=1, failed=counts["failed"])
 
-        run()
+        with contextlib.suppress(KeyboardInterrupt):  # what was found so far is told all the same
+            run()
     return found
 
 

@@ -16,7 +16,7 @@ from keras_triton.kernels import device
 from keras_triton.lowering.lifetimes import lifetimes, live_bytes, makers
 from keras_triton.lowering.mlir import parse
 from keras_triton.lowering.pipeline import lower
-from keras_triton.lowering.plan import walk
+from keras_triton.lowering.plan import Loop, walk
 from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.page.markup import Markup, joined, tag
 
@@ -178,7 +178,23 @@ def test_lifetimes_say_who_holds_which_bytes_when():
     assert [(piece.first, piece.last) for piece in pieces] == [(0, 2), (1, 2), (2, 3), (3, 4)]
     assert live_bytes(pieces, 5) == [1024, 2048, 3072, 2048, 1024]
     assert makers(plan) == [[], [0], [1, 0], [2], [3]]
+    assert max(live_bytes(pieces, 5)) <= plan.arena_bytes
     assert plan.arena_bytes == max(piece.end for piece in pieces)
+
+
+def test_a_loop_reads_at_its_first_launch_and_makes_at_its_last(page):
+    (record,) = page[0].records
+    plan, pieces = record.plan, lifetimes(record.plan)
+    assert max(live_bytes(pieces, len(record.rows))) <= plan.arena_bytes
+    first = 0
+    for step in plan.steps:
+        count = sum(1 for _ in walk([step]))
+        if isinstance(step, Loop):
+            inside = set(range(first, first + count))
+            assert set(makers(plan)[first]) & set(range(first))
+            assert not any(makers(plan)[i] for i in inside - {first})
+            assert not any(piece.first in inside - {first} for piece in pieces)
+        first += count
 
 
 def test_no_two_pieces_in_use_share_bytes():

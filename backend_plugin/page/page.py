@@ -8,6 +8,7 @@ from pathlib import Path
 from keras_triton.kernels.device import Device
 
 from ..report import Record, Report
+from .graph import graph
 from .kernels import kernel_sections
 from .launches import launch_table, layer_list
 from .markup import Markup, joined, tag
@@ -46,6 +47,7 @@ def _program(record: Record, anchor: str, gpu: Device | None) -> Markup:
     """All of one program; `anchor` begins each of its ids."""
     sections = {
         "Launches": launch_table(record, anchor, gpu),
+        "Graph": graph(record, anchor),
         "Memory": timeline(record.plan, record.rows, anchor),
         "Layers": layer_list(record, anchor),
         "Kernels": kernel_sections(record, anchor, gpu),
