@@ -44,7 +44,9 @@ def passes(target: str | None = None) -> list[Pass]:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = choose(target or settings().target, device)
-    return edited(lowering.pipeline(decompose=chosen.decompose, epilogues=chosen.epilogues))
+    return edited(
+        lowering.pipeline(decompose=chosen.decompose, rows=chosen.rows, epilogues=chosen.epilogues)
+    )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 `python tests/fuzz_passes.py [--examples N] [--seed N] [--interpret SHARE] [--out DIR]` draws programs of
 the `keras` dialect with hypothesis, compares their values after each pass and on the CPU target with
 their meaning in float64, and those of a share of them in Triton's interpreter, too. What fails is made
-small and written to DIR, once for each kind of failure. Ctrl-C ends the search early.
+small and written to DIR, once for each kind of failure. An interrupt ends the search early.
 Returns 1 if anything failed.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -26,6 +27,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("fuzz-failures"))
     options = parser.parse_args()
     os.environ["KERAS_BACKEND"] = "triton"
+    for end in (signal.SIGINT, signal.SIGTERM):  # a shell lets what runs behind it ignore the first
+        signal.signal(end, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="keras-triton-fuzz-") as folder:
         os.environ["KERAS_TRITON_CACHE"] = folder
         found = fuzz(options.examples, options.seed, options.interpret)

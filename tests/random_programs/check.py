@@ -25,8 +25,12 @@ from .program import Program
 
 Tensors = Sequence[torch.Tensor]
 CPU = torch.device("cpu")
-# How targets have steps lowered: row ops spelt out or not, epilogues in products or not.
-WAYS = {"cpu": {"decompose": True, "epilogues": False}, "interpret": {}}
+# Targets differ in what they have spelt out, and in epilogues of products.
+WAYS = {
+    name: {"decompose": target.decompose, "rows": target.rows, "epilogues": target.epilogues}
+    for name in ("cpu", "interpret", "reference")
+    for target in (choose(name, CPU),)
+}
 # Constants that a pass writes (1 / (1 - rate), a polynomial's) round to float32, whatever computes
 # with them; sums in another order differ by less.
 REWRITTEN = 1e-6
@@ -84,7 +88,7 @@ def reference(program: Program) -> Reference:
 
 
 def check(program: Program, targets: Sequence[str]) -> None:
-    """Runs a program through all passes, as both kinds of target have them, then on `targets`.
+    """Runs a program through all passes, as each kind of target has them, then on `targets`.
 
     Raises:
         Failure: what changes its values, or refuses it.
