@@ -10,9 +10,10 @@ LIBRARIES_VENV ?= $(VENV)-libraries
 LIBRARIES_PY := $(LIBRARIES_VENV)/bin/python
 LIBRARIES_INSTALLED := $(LIBRARIES_VENV)/.installed
 SUITE ?= --part all
+EXAMPLES ?= 2000
 LIBRARY_TESTS := $(shell grep -l importorskip tests/test_*.py)
 
-.PHONY: install install-libraries test test-libraries keras-suite lint types check format digits
+.PHONY: install install-libraries test test-libraries keras-suite fuzz lint types check format digits
 
 install: $(INSTALLED)
 
@@ -32,6 +33,10 @@ $(LIBRARIES_INSTALLED): pyproject.toml setup.py
 
 test: install
 	$(PY) -m pytest
+
+# Random programs through every pass and target; what fails is left in fuzz-failures/.
+fuzz: install
+	$(PY) tests/fuzz_passes.py --examples $(EXAMPLES)
 
 keras-suite: install-libraries
 	$(LIBRARIES_PY) tests/keras_suite/run.py $(SUITE)

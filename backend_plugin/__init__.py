@@ -2,7 +2,7 @@
 
 Importing this package only makes ``KERAS_BACKEND=triton`` work, in case Python started without
 reading ``.pth`` files (``python -S``, an install on ``PYTHONPATH``); import it before Keras then.
-``explain``, ``jit``, ``stats`` and ``verify`` are loaded when they are first asked for.
+``explain``, ``jit``, ``stats``, ``verify`` and ``pipeline`` are loaded when they are first asked for.
 """
 
 from typing import Any
@@ -18,8 +18,10 @@ _LAZY = {"explain": "explanation", "jit": "jitted", "stats": "journal", "verify"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name == "pipeline":
+        return import_module(f"{__name__}.pipeline")
+    if name in _LAZY:
         return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from keras_triton.lowering.edits import in_force, under
+
 from .captured import Backward, Captured
 
 Program = Callable[[list[torch.Tensor]], list[torch.Tensor]]
@@ -104,6 +106,8 @@ class BackwardProgram:
 
     def __init__(self, backward: Backward, inputs: int, compile_fn: Compile) -> None:
         self.backward, self._inputs, self._compile = backward, inputs, compile_fn
+        # Both passes of a program are compiled by the same passes, whenever that is.
+        self._edits = in_force()
         self._program: Program | None = None
 
     def save(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -116,7 +120,8 @@ class BackwardProgram:
     ) -> list[torch.Tensor | None]:
         """A gradient for each input of the forward graph, None where it has none."""
         if self._program is None:
-            self._program = self._compile(self.backward.captured)
+            with under(self._edits):
+                self._program = self._compile(self.backward.captured)
         found = self._program([tensor.contiguous() for tensor in (*saved, *tangents)])
         gradients: list[torch.Tensor | None] = [None] * self._inputs
         for position, gradient in zip(self.backward.inputs, found, strict=True):

@@ -7,16 +7,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 TARGETS = ("cpu", "interpret", "triton", "reference")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status: 0 done, 1 a check failed, 2 bad input."""
-    options = _parser().parse_args(arguments)
     # The commands that build a model need Keras on this backend; Keras reads the variable when
     # imported.
     os.environ["KERAS_BACKEND"] = "triton"
+    options = _parser().parse_args(arguments)
     from keras_triton.lowering.errors import LoweringError
 
     from .capture_errors import CaptureError
@@ -73,6 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--json", action="store_true")
     compare.set_defaults(run=_compare)
 
+    opt = commands.add_parser(
+        "opt",
+        help="run passes by name on a dumped stage and print what they make of it",
+        description="Runs the named passes on a module, in that order, and prints the module after "
+        "them, with its locations: what `opt -` reads again.",
+        add_help=False,
+    )
+    opt.add_argument("-h", "--help", action=_OptHelp, help="say this, and list the passes")
+    opt.add_argument("stage", nargs="?", help="a module of any stage; - reads it from stdin")
+    opt.add_argument(
+        "--pass", action="append", default=[], dest="passes", metavar="NAME", help="may be repeated"
+    )
+    opt.add_argument("--list", action="store_true", help="list the passes instead")
+    opt.add_argument(
+        "--target",
+        choices=TARGETS,
+        default=None,
+        help="whose options the passes take; as elsewhere",
+    )
+    opt.set_defaults(run=_opt)
+
     check = commands.add_parser(
         "check", help="build every kernel for sm_80, sm_90 and sm_100; no GPU needed"
     )
@@ -85,6 +107,20 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="versions, devices and settings")
     info.set_defaults(run=_info)
     return parser
+
+
+class _OptHelp(argparse.Action):
+    """Help that ends in the passes, whose list is only made when somebody asks for it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_unused: object) -> NoReturn:
+        from . import opt
+
+        print(parser.format_help())
+        opt.print_passes(None)
+        parser.exit()
 
 
 def _positive(text: str) -> int:
@@ -102,6 +138,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dump", type=Path, default=None, metavar="DIR", help="write every stage and kernel there"
+    )
+    parser.add_argument(
+        "--html", type=Path, default=None, metavar="PAGE", help="write all of it as one HTML page"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -126,6 +165,8 @@ def _compile(options: argparse.Namespace) -> int:
     from . import tools
 
     report = tools.compile_stage(options.stage, options.target, options.dump)
+    if options.html is not None:
+        report.html(options.html, options.gpu)
     return _show(report, options.json, gpu=options.gpu)
 
 
@@ -135,6 +176,8 @@ def _explain(options: argparse.Namespace) -> int:
     report = tools.explain_model(
         options.model, options.step, options.batch, options.target, options.dump
     )
+    if options.html is not None:
+        report.html(options.html, options.gpu)
     return _show(report, options.json, gpu=options.gpu)
 
 
@@ -158,6 +201,18 @@ def _compare(options: argparse.Namespace) -> int:
     from . import tools
 
     return tools.compare_targets(options.stage, options.seed, options.json)
+
+
+def _opt(options: argparse.Namespace) -> int:
+    from . import opt
+
+    if options.list:
+        opt.print_passes(options.target)
+    elif options.stage is None or not options.passes:
+        raise ValueError("opt takes a module and at least one --pass NAME, or --list")
+    else:
+        print(opt.run(options.stage, options.passes, options.target), end="")
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

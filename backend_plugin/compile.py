@@ -61,9 +61,11 @@ def compile_captured(captured: Captured) -> CompiledModule:
     return compiled
 
 
-def compile_quietly(captured: Captured, options: Settings | None = None) -> CompiledModule:
+def compile_quietly(
+    captured: Captured, options: Settings | None = None, *, keep: bool = False
+) -> CompiledModule:
     """Compiles a captured step for the device of its inputs and the target that `options` (the
-    process's settings if None) ask for.
+    process's settings if None) ask for; with `keep`, its report keeps the stages for a page.
 
     The result takes the tensors of `captured.inputs` and returns those of `captured.outputs`; a
     state output may be the input's own storage, updated in place. Never raises for a step that
@@ -72,7 +74,7 @@ def compile_quietly(captured: Captured, options: Settings | None = None) -> Comp
     options = options or settings()
     device = _device(captured)
     target = choose(options.target, device)
-    dump = Dump.for_step(options.dump, captured.name)
+    dump = Dump.for_step(options.dump, captured.name, keep=keep)
     dump.graph(captured.graph)
     try:
         module = import_captured(captured)
@@ -130,8 +132,7 @@ def compile_module(
         )
         dump.kernel(kernel, finished[kernel].files)
     executors = {kernel: made.executor for kernel, made in finished.items()}
-    report = describe(name, target.name, plan, finished)
-    dump.text("report.json", report.json())
+    report = dump.report(describe(name, target.name, plan, finished), plan)
     return CompiledModule(Program(plan, executors, device), report)
 
 

@@ -13,6 +13,8 @@ from keras.src.backend.common.variables import get_autocast_scope
 from keras.src.backend.torch.ops.core import get_device
 from keras.src.layers.layer import Layer
 
+from keras_triton.lowering.edits import in_force
+
 from .bound_program import BoundProgram, Compile, Program
 from .capture import ROOT_LAYER, capture
 from .capture_errors import CaptureError
@@ -106,7 +108,7 @@ class CompiledFunction:
 
     def _find(self, arguments: Arguments) -> BoundProgram | None:
         """A program that serves the call, captured now if need be; None: run op by op."""
-        key = (arguments.key, *self._ambient())
+        key = (arguments.key, in_force(), *self._ambient())
         for program in self._programs.get(key, ()):
             if program.fits(self.owner()):
                 return program

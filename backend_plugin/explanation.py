@@ -40,7 +40,7 @@ def explain_captured(captured: Captured, options: Settings | None = None) -> Rep
 
     from .compile import compile_quietly, import_captured
 
-    report = compile_quietly(captured, options).report
+    report = compile_quietly(captured, options, keep=True).report
     if report.is_whole_step_on_torch:
         return report
     return replace(report, floor=floor_of(import_captured(captured)))

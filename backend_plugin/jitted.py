@@ -42,10 +42,10 @@ class Jitted(CompiledFunction):
 
         arguments = sign((args, kwargs), static_objects=True, differentiable=True)
         captured = self.capture(arguments)
-        report = compile_quietly(captured).report
+        report = compile_quietly(captured, keep=True).report
         if captured.backward is None:
             return report
-        return report.followed_by(compile_quietly(captured.backward.captured).report)
+        return report.followed_by(compile_quietly(captured.backward.captured, keep=True).report)
 
 
 @overload

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from mlir import ir
 from rich.console import Console
@@ -70,11 +71,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Record:
+    """All that compiling a program went through, kept for a page of it.
+
+    Attributes:
+        rows: its launches, in the order of the plan's steps.
+        texts: the captured graph and the last module of each stage, by file name.
+        kernels: makes the texts of each kernel, by file name.
+    """
+
+    step: str
+    rows: tuple[Row, ...]
+    plan: Plan
+    texts: Mapping[str, str]
+    kernels: Mapping[str, Callable[[], Mapping[str, str]]]
+
+
+@dataclass(frozen=True)
 class Report:
     """A compiled step: its launches in order, and the memory they need.
 
     Attributes:
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
+        records: what `html` shows of each program; only `explain` keeps any.
     """
 
     step: str
@@ -82,6 +101,7 @@ class Report:
     rows: tuple[Row, ...]
     arena_bytes: int = 0
     floor: Floor | None = None
+    records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def whole_step_on_torch(cls, step: str, target: str, reason: str) -> Report:
@@ -96,7 +116,8 @@ class Report:
         """The report of both passes of a function; `backward` marks the kernels of its own."""
         rows = [replace(row, kernel=f"backward/{row.kernel}") for row in backward.rows]
         arena_bytes = max(self.arena_bytes, backward.arena_bytes)
-        return replace(self, rows=(*self.rows, *rows), arena_bytes=arena_bytes)
+        records = (*self.records, *backward.records)
+        return replace(self, rows=(*self.rows, *rows), arena_bytes=arena_bytes, records=records)
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -113,7 +134,12 @@ class Report:
 
     def json(self, gpu: Device | None = None) -> str:
         """All of it; with a GPU, the seconds that its roofline allows each row."""
-        body = {**asdict(self), "bytes": self.bytes, "fallbacks": len(self.fallbacks)}
+        body = {
+            **asdict(replace(self, records=())),
+            "bytes": self.bytes,
+            "fallbacks": len(self.fallbacks),
+        }
+        del body["records"]
         body["rows"] = [self._json_row(row, gpu) for row in self.rows]
         if self.floor is not None:
             body["floor"]["bytes"] = self.floor.bytes
@@ -124,6 +150,18 @@ class Report:
         body = asdict(row)
         body |= {"bytes": row.bytes, **body.pop("cost")}
         return body if gpu is None else body | {"seconds": row.cost.seconds(gpu)}
+
+    def html(self, path: str | Path, gpu: Device | None = None) -> None:
+        """Writes a page of the launches, memory, kernels and stages that needs no other file; with a
+        GPU, it has the time that its roofline allows each launch.
+
+        Raises:
+            ValueError: the report is not of `explain`, so it holds no stages.
+            OSError: the file cannot be written.
+        """
+        from .page import render
+
+        Path(path).write_text(render(self, gpu))
 
     def summary(self) -> str:
         """One line: launches, fallbacks, bytes."""
@@ -156,17 +194,17 @@ class Report:
         table = Table(title=title, title_justify="left")
         for name in ("kernel", "runs as", "layers"):
             table.add_column(name, overflow="fold")
-        columns = _columns(wide, self._loops, gpu)
-        for name in columns:
+        numbers = columns(wide, self._loops, gpu)
+        for name in numbers:
             table.add_column(name, overflow="fold", justify="right")
         for name in ("ops", "notes") if wide else ():
             table.add_column(name, overflow="fold")
         for row in self.rows:
             cells = [row.kernel, row.how, "\n".join(row.layers)]
-            cells += [show(row) for show in columns.values()]
+            cells += [show(row) for show in numbers.values()]
             if wide:
                 note = f"fallback: {row.fallback}" if row.fallback else row.reason
-                cells += [_counted(row.ops), note]
+                cells += [counted(row.ops), note]
             table.add_row(*cells)
         console.print(table)
         if not wide:
@@ -174,7 +212,7 @@ class Report:
                 console.print(f"{row.kernel} falls back to {row.how}: {row.fallback}")
 
 
-def _columns(wide: bool, loops: bool, gpu: Device | None) -> dict[str, Callable[[Row], str]]:
+def columns(wide: bool, loops: bool, gpu: Device | None) -> dict[str, Callable[[Row], str]]:
     """The columns of numbers: a name, and what a row shows there."""
     columns: dict[str, Callable[[Row], str]] = {}
     if loops:
@@ -251,7 +289,7 @@ def _ops(function: ir.OpView) -> tuple[str, ...]:
     return tuple(name.split(".", 1)[1] for name in names)
 
 
-def _counted(ops: Sequence[str]) -> str:
+def counted(ops: Sequence[str]) -> str:
     """ "add ×3 mul tanh": each op once, in order of first use."""
     counts = dict.fromkeys(ops, 0)
     for op in ops:

@@ -44,7 +44,7 @@ def compile_stage(path: Path, target: str | None, dump: Path | None) -> Report:
     chosen = choose(target or settings().target, device)
     floor = floor_of(module) if mlir.stage_of(module) == "keras" else None
     report = compiler.compile_module(
-        module, chosen, device, name=path.stem, dump=Dump.for_step(dump, path.stem)
+        module, chosen, device, name=path.stem, dump=Dump.for_step(dump, path.stem, keep=True)
     ).report
     return replace(report, floor=floor)
 
@@ -56,14 +56,24 @@ def read_module(path: Path) -> ir.Module:
         ValueError: the file cannot be read, or what it holds is no module with a `@main`.
     """
     try:
-        module = mlir.parse(path.read_text())
-        _main_of(module)
+        return parse_module(path.read_text(), str(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text, so it holds no module") from None
+
+
+def parse_module(text: str, source: str) -> ir.Module:
+    """The module that `text` spells; `source` is where it is from.
+
+    Raises:
+        ValueError: it is no module with a `@main`.
+    """
+    try:
+        module = mlir.parse(text)
+        _main_of(module)
     except LoweringError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{source}: {error}") from None
     return module
 
 

@@ -8,6 +8,8 @@ arguments, and interprets all of them, leaving the language as it found it.
 Corrections over Triton 3.6's interpreter, each covered by a test:
 - bfloat16 values are held as uint16 words; ``tl.dot`` on them multiplied the words as integers,
 - float32 -> bfloat16 truncated, where every GPU rounds to nearest even,
+- bfloat16 constants could not be made at all, but for zero,
+- a comparison of two scalars became a float where it met a block,
 - scalars are arrays of one element, which NumPy >= 2.4 refuses to turn into a Python index,
 - helpers which see ``tl.core`` (all of ``tl.sum``, ``tl.max``...) left the language patched, so
   that nothing could be compiled afterwards in the same process,
@@ -136,6 +138,8 @@ def _patch(scope: Any) -> None:
     _patch_instance(scope, builder, "cast_impl", _cast)
     _patch_instance(scope, builder, "create_fp_to_fp", lambda src, to, mode: _cast(src, to))
     _patch_instance(scope, builder, "create_dot", _dot)
+    _patch_instance(scope, builder, "get_bf16", _bfloat16)
+    _patch_instance(scope, builder, "create_splat", _splat)
     for name, function in LIBDEVICE.items():
         scope.set_attr(libdevice, name, _elementwise(function))
 
@@ -159,6 +163,16 @@ def _floats(handle: Any) -> np.ndarray:
     return (handle.data.astype(np.uint32) << 16).view(np.float32)
 
 
+def _bfloat16(value: float) -> Any:
+    words = _bfloat16_words(np.array([value], dtype=np.float32))
+    return engine.TensorHandle(words, tl.bfloat16)
+
+
+def _splat(block: Any, source: Any) -> Any:
+    # The handle of a comparison names the type of what was compared; its data are bools.
+    return engine.TensorHandle(np.full(block.shape, source.data.reshape(())), source.dtype.scalar)
+
+
 def _bfloat16_words(values: np.ndarray) -> np.ndarray:
     words = np.ascontiguousarray(values).view(np.uint32)
     rounded = (words + (0x7FFF + ((words >> 16) & 1))) >> 16
@@ -173,9 +187,13 @@ def _dot(a: Any, b: Any, acc: Any, *_options: Any) -> Any:
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **_options: Any) -> Any:
-        first = next(arg for arg in args if isinstance(arg, tl.tensor))
+        tensors = [arg for arg in args if isinstance(arg, tl.tensor)]
         data = [arg.handle.data if isinstance(arg, tl.tensor) else arg for arg in args]
-        result = np.asarray(function(*data)).astype(engine._get_np_dtype(first.dtype))
-        return tl.tensor(engine.TensorHandle(result, first.dtype), first.type)
+        dtype = tensors[0].dtype
+        result = np.asarray(function(*data)).astype(engine._get_np_dtype(dtype))
+        # Scalars broadcast to blocks, which may stand anywhere among the arguments.
+        scalar = all(not tensor.type.is_block() for tensor in tensors)
+        kind = dtype if scalar else tl.block_type(dtype, list(result.shape))
+        return tl.tensor(engine.TensorHandle(result, dtype), kind)
 
     return call

@@ -17,7 +17,7 @@ import torch
 from mlir import ir
 
 from .errors import DialectError
-from .mlir import TensorType, layer_of
+from .mlir import TensorType, context, layer_of
 
 Attributes = Mapping[str, Any]
 Infer = Callable[[Sequence[TensorType], Attributes], Sequence[TensorType]]
@@ -58,11 +58,20 @@ def define(
     attributes: str = "",
     template: bool = False,
 ) -> Callable[[Reference], Reference]:
-    """Adds an op whose meaning is the decorated function; a second op of the same name is refused."""
+    """Adds an op whose meaning is the decorated function.
+
+    Raises:
+        DialectError: an op of that name exists, or something has been compiled already: MLIR takes a
+            dialect's ops all at once.
+    """
 
     def register(reference: Reference) -> Reference:
         if name in OPS:
             raise DialectError(f"keras.{name} is defined twice")
+        if context.cache_info().currsize:
+            raise DialectError(
+                f"keras.{name} is defined too late: ops must be defined before the first compilation"
+            )
         OPS[name] = OpDef(
             name,
             tuple(operands.split()),

@@ -35,13 +35,39 @@ def rewrites(*names: str) -> Callable[[Rewrite], Rewrite]:
     return register
 
 
-def simplify(op: ir.Operation, builder: OpBuilder) -> Value | None:
-    """A simpler value that equals the op's only result, or None; new ops come from `builder`."""
-    for rewrite in REWRITES.get(op.name.removeprefix("keras."), ()):
+def simplify(op: ir.Operation, builder: OpBuilder) -> list[Value] | None:
+    """Simpler values that equal the op's results, or None; new ops come from `builder`."""
+    name, kinds = op.name.removeprefix("keras."), [_kind(result) for result in op.results]
+    if name != "full" and (_makes_nothing(kinds) or _adds_nothing(name, op)):
+        return [builder.full(0, kind.shape, kind.dtype) for kind in kinds]
+    for rewrite in REWRITES.get(name, ()):
         value = rewrite(op, builder)
         if value is not None:
-            return value
+            return [value]
     return None
+
+
+def _makes_nothing(kinds: Sequence[TensorType]) -> bool:
+    return not any(kind.size for kind in kinds)
+
+
+# Sums over the elements of the first operand, a product of it or itself: without any they are zero.
+SUMS = frozenset(
+    [
+        "sum",
+        "matmul",
+        "batch_matmul",
+        "conv2d",
+        "conv2d_input_grad",
+        "conv2d_kernel_grad",
+        "layer_norm_grad",
+        "scatter_add",
+    ]
+)
+
+
+def _adds_nothing(name: str, op: ir.Operation) -> bool:
+    return name in SUMS and not _kind(op.operands[0]).size
 
 
 def source(value: Value, name: str) -> ir.Operation | None:
@@ -191,6 +217,28 @@ def _batch_of_one(op: ir.Operation, builder: OpBuilder) -> Value | None:
         return None
     a, b = (builder.reshape(x, _kind(x).shape[1:]) for x in op.operands)
     return builder.reshape(builder.emit("matmul", a, b, **_attributes(op)), kind.shape)
+
+
+@rewrites("prod", "any", "all")
+def _fold_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    kind = _kind(op.results[0])
+    if _kind(op.operands[0]).size:
+        return None
+    return builder.full(int(op.name != "keras.any"), kind.shape, kind.dtype)
+
+
+@rewrites("concat")
+def _concat_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    left = [x for x in op.operands if _kind(x).size]
+    return left[0] if len(left) == 1 else None
+
+
+@rewrites("pad")
+def _pad_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    kind = _kind(op.results[0])
+    if _kind(op.operands[0]).size:
+        return None
+    return builder.full(_attributes(op)["value"], kind.shape, kind.dtype)
 
 
 @rewrites("select")

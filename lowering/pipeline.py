@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mlir import ir
 
+from .edits import edited
 from .errors import LoweringError
 from .mlir import stage_of
 from .passes.base import Pass
@@ -33,7 +34,7 @@ OnStage = Callable[[ir.Module], None]
 
 
 def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) -> list[Pass]:
-    """The passes in order.
+    """The passes in order, as they are unless Python changes them (`edits.py`).
 
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
@@ -75,7 +76,7 @@ def lower(
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
     """
-    passes = pipeline(decompose=decompose, rows=rows, epilogues=epilogues)
+    passes = edited(pipeline(decompose=decompose, rows=rows, epilogues=epilogues))
     if upto not in STAGES or STAGES.index(upto) < STAGES.index(stage_of(module)):
         raise LoweringError(f"a module of stage {stage_of(module)!r} cannot be lowered to {upto!r}")
     report = on_stage or (lambda module: None)

@@ -10,6 +10,7 @@ from keras_triton.lowering import mlir
 from keras_triton.lowering.interpret import run
 from keras_triton.lowering.passes.base import PassError
 from keras_triton.lowering.passes.canonicalize_keras import CanonicalizeKeras
+from keras_triton.lowering.pipeline import lower
 
 GOLDEN = Path(__file__).parent / "golden"
 INF, NAN = float("inf"), float("nan")
@@ -156,3 +157,52 @@ def test_unit_axes_that_broadcast_twice_settle():
     assert names(made) == ["keras.broadcast_in_dim"]
     x = torch.randn(3)
     assert torch.equal(run(made, [x])[0], x.expand(4, 2, 3))
+
+
+SLICE = (
+    '"keras.slice"(%x) {starts = array<i64: 0>, limits = array<i64: 0>, strides = array<i64: 2>}'
+)
+NOTHING = {
+    "a slice of no elements": (f"%y = {SLICE} : (tensor<5xf32>) -> tensor<0xf32>", "0xf32"),
+    "a sum of none": (
+        f"%n = {SLICE} : (tensor<5xf32>) -> tensor<0xf32> "
+        '%y = "keras.sum"(%n) {axes = array<i64: 0>} : (tensor<0xf32>) -> tensor<f32>',
+        "f32",
+    ),
+    "a product of none": (
+        f"%n = {SLICE} : (tensor<5xf32>) -> tensor<0xf32> "
+        '%y = "keras.prod"(%n) {axes = array<i64: 0>} : (tensor<0xf32>) -> tensor<f32>',
+        "f32",
+    ),
+    "a pad of none": (
+        f"%n = {SLICE} : (tensor<5xf32>) -> tensor<0xf32> "
+        '%y = "keras.pad"(%n) {low = array<i64: 1>, high = array<i64: 2>, value = 7.0 : f64} '
+        ": (tensor<0xf32>) -> tensor<3xf32>",
+        "3xf32",
+    ),
+    "a matrix product over none": (
+        f"%n = {SLICE} : (tensor<5xf32>) -> tensor<0xf32> "
+        '%a = "keras.reshape"(%n) {shape = array<i64: 4, 0>} : (tensor<0xf32>) -> tensor<4x0xf32> '
+        '%b = "keras.reshape"(%n) {shape = array<i64: 0, 3>} : (tensor<0xf32>) -> tensor<0x3xf32> '
+        '%y = "keras.matmul"(%a, %b) {transpose_a = false, transpose_b = false} '
+        ": (tensor<4x0xf32>, tensor<0x3xf32>) -> tensor<4x3xf32>",
+        "4x3xf32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "kind"), NOTHING.values(), ids=NOTHING)
+def test_what_has_no_elements_is_not_computed(body, kind):
+    given = main_of(body, "tensor<5xf32>", f"tensor<{kind}>")
+    made = CanonicalizeKeras().run(given)
+    assert names(made) == ["keras.full"]
+    assert torch.equal(run(made, [torch.ones(5)])[0], run(given, [torch.ones(5)])[0])
+    assert torch.equal(run(lower(given), [torch.ones(5)])[0], run(given, [torch.ones(5)])[0])
+
+
+def test_a_join_with_nothing_is_the_other_part():
+    body = (
+        f"%n = {SLICE} : (tensor<5xf32>) -> tensor<0xf32> "
+        '%y = "keras.concat"(%n, %x) {axis = 0 : i64} : (tensor<0xf32>, tensor<5xf32>) -> tensor<5xf32>'
+    )
+    assert names(CanonicalizeKeras().run(main_of(body, "tensor<5xf32>", "tensor<5xf32>"))) == []

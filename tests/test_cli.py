@@ -88,6 +88,7 @@ def test_compile_dumps_the_stages_it_goes_through(module, tmp_path, capsys):
         "2-linalg.mlir",
         "3-regions.mlir",
         "4-plan.mlir",
+        "index.html",
         "kernels",
         "report.json",
     ]

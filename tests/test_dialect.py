@@ -131,6 +131,15 @@ def test_refused(name, operands, attributes, reason):
         assert str(kind) in sentence
 
 
+def test_the_gradient_of_one_filter_in_half_precision_has_a_meaning():
+    x, g = torch.ones(2, 4, 5, 4).bfloat16(), torch.ones(2, 3, 5, 1).bfloat16()
+    window = {"strides": (2, 1), "pads": (1, 1, 2, 0), "dilations": (1, 1), "groups": 1}
+    reference = dialect.OPS["conv2d_kernel_grad"].reference
+    (made,) = reference([g, x], window | {"shape": (2, 3, 4, 1)})
+    (wanted,) = reference([g.double(), x.double()], window | {"shape": (2, 3, 4, 1)})
+    assert torch.equal(made.double(), wanted)
+
+
 def test_text_with_wrong_result_type_is_refused():
     text = mlir.text(module_of("matmul")).replace("-> tensor<3x5xf64>", "-> tensor<3x4xf64>")
     with pytest.raises(DialectError, match="gives tensor<3x5xf64>, but the module says"):
@@ -146,3 +155,10 @@ def test_second_definition_is_refused():
     mlir.context()
     with pytest.raises(DialectError, match="defined twice"):
         dialect.define("add", "a b", dialect.OPS["add"].infer)(torch.add)
+
+
+def test_a_definition_after_the_context_is_made_is_refused():
+    mlir.context()
+    with pytest.raises(DialectError, match="late_op is defined too late"):
+        dialect.define("late_op", "a", dialect.OPS["neg"].infer)(torch.neg)
+    assert "late_op" not in dialect.OPS

@@ -44,7 +44,7 @@ def dumped(request, tmp_path_factory):
 def test_every_stage_is_there(dumped):
     _, folder, report = dumped
     files = {path.name for path in folder.iterdir()}
-    assert files == {"0-captured.py", *STAGES, "kernels", "report.json"}
+    assert files == {"0-captured.py", *STAGES, "kernels", "report.json", "index.html"}
     assert "def forward" in (folder / "0-captured.py").read_text()
     for file in STAGES:
         module = mlir.parse((folder / file).read_text())

@@ -57,6 +57,43 @@ def test_bfloat16_rounds_to_nearest_even():
     torch.testing.assert_close(back, y.float(), rtol=0, atol=0, equal_nan=True)
 
 
+@triton.jit
+def constant_kernel(y, VALUE: tl.constexpr, N: tl.constexpr):
+    tl.store(y + tl.arange(0, N), tl.full((N,), VALUE, tl.bfloat16))
+
+
+@pytest.mark.parametrize("value", [2.0, 0.1, 0.0])
+def test_constants_of_bfloat16(value):
+    y = torch.empty(8, dtype=torch.bfloat16)
+    interpreted(constant_kernel)[(1,)](y, VALUE=value, N=8)
+    assert torch.equal(y, torch.full((8,), value, dtype=torch.bfloat16))
+
+
+@triton.jit
+def power_kernel(base, x, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(y + at, libdevice.pow(tl.load(base), tl.load(x + at)) + 1.0)
+
+
+def test_libdevice_takes_a_scalar_before_a_block():
+    x, y = torch.tensor([-1.0, 0.0, 2.0, 3.0]), torch.empty(4)
+    interpreted(power_kernel)[(1,)](torch.tensor([2.0]), x, y, N=4)
+    assert y.tolist() == [1.5, 2.0, 5.0, 9.0]
+
+
+@triton.jit
+def comparisons_kernel(x, least, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    scalar = tl.load(least)
+    tl.store(y + at, ((tl.load(x + at) < 0.0) ^ (scalar < 0.0)).to(tl.int32))
+
+
+def test_comparisons_of_scalars_meet_those_of_blocks():
+    x, y = torch.tensor([-1.0, 0.0, 2.0, -3.0]), torch.empty(4, dtype=torch.int32)
+    interpreted(comparisons_kernel)[(1,)](x, torch.tensor([-2.0]), y, N=4)
+    assert y.tolist() == [0, 1, 1, 0]
+
+
 def test_helpers_are_interpreted_wherever_they_come_from():
     x, y = torch.arange(8.0), torch.empty(8)
     interpreted(helper_kernel)[(1,)](x, y, twice, 8)

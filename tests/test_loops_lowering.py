@@ -1,4 +1,5 @@
 """Loops from the captured graph to the plan and its runs."""
+# ruff: noqa: E501 (MLIR text)
 
 import gc
 import io
@@ -59,7 +60,7 @@ SUMS = """module attributes {keras.stage = "keras"} {
     %0:2 = call @scan0(%s, %x) : (tensor<4xf32>, tensor<3x4xf32>) -> (tensor<4xf32>, tensor<3x4xf32>) loc("sums")
     return %0#0, %0#1 : tensor<4xf32>, tensor<3x4xf32>
   }
-}"""  # fmt: skip # noqa: E501
+}"""  # fmt: skip
 
 WRONG = {
     "body = @body": ("body = @nowhere", "no function @nowhere with a body"),
@@ -119,6 +120,35 @@ def test_runs_on_every_target(name, target):
         inputs = case.inputs(seed)
         expected = case.expected(inputs)
         assert_results(compiled(inputs), expected, **ROUNDED)
+
+
+NOTHING = """module attributes {keras.stage = "keras"} {
+  func.func private @scan0(tensor<0x4xf32>, tensor<3x2xf32>, tensor<3x0xf32>) -> (tensor<0x4xf32>, tensor<3x2xf32>, tensor<3x0x2xf32>)
+    attributes {keras.scan = {body = @body, carries = 1 : i64, scanned = 2 : i64, length = 3 : i64, reverse = false}}
+  func.func private @body(%s: tensor<0x4xf32>, %x: tensor<2xf32>, %e: tensor<0xf32>)
+      -> (tensor<0x4xf32>, tensor<2xf32>, tensor<0x2xf32>) {
+    %0 = "keras.tanh"(%s) : (tensor<0x4xf32>) -> tensor<0x4xf32>
+    %1 = "keras.sum"(%e) {axes = array<i64: 0>} : (tensor<0xf32>) -> tensor<f32>
+    %2 = "keras.add"(%x, %1) : (tensor<2xf32>, tensor<f32>) -> tensor<2xf32>
+    %3 = "keras.broadcast_to"(%x) {shape = array<i64: 0, 2>} : (tensor<2xf32>) -> tensor<0x2xf32>
+    return %0, %2, %3 : tensor<0x4xf32>, tensor<2xf32>, tensor<0x2xf32>
+  }
+  func.func @main(%s: tensor<0x4xf32> {keras.name = "s"}, %x: tensor<3x2xf32> {keras.name = "x"}, %e: tensor<3x0xf32> {keras.name = "e"})
+      -> (tensor<0x4xf32>, tensor<3x2xf32>, tensor<3x0x2xf32>) {
+    %0:3 = call @scan0(%s, %x, %e) : (tensor<0x4xf32>, tensor<3x2xf32>, tensor<3x0xf32>) -> (tensor<0x4xf32>, tensor<3x2xf32>, tensor<3x0x2xf32>)
+    return %0#0, %0#1, %0#2 : tensor<0x4xf32>, tensor<3x2xf32>, tensor<3x0x2xf32>
+  }
+}"""  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["cpu", "interpret"])
+def test_tensors_of_no_elements_go_through_a_loop(target):
+    module, x = parse(NOTHING), torch.randn(3, 2)
+    inputs = [torch.empty(0, 4), x, torch.empty(3, 0)]
+    program = compile_module(module, choose(target, CPU), CPU, name="nothing")
+    assert not program.report.fallbacks
+    for made in (program(inputs), interpret.run(module, inputs)):
+        assert_results(made, [inputs[0], x, torch.empty(3, 0, 2)], **ROUNDED)
 
 
 def test_golden(request):

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
+from keras_triton.kernels import spec
+
+from ..emit_triton.template import problem_of
 from ..indexing import Dims, plain, rename, terms
 from .graph import Graph, Loop, Node, squeezed_dims
 
@@ -42,6 +45,15 @@ class Group:
 
 class Refusal(Exception):
     """Why two groups stay apart."""
+
+
+def takes_epilogue(node: Node) -> bool:
+    """Whether loops may finish a call: one that its template does not support runs on torch, which
+    computes nothing else.
+    """
+    if node.call not in EPILOGUES or node.op is None:
+        return False
+    return spec.get(node.call).supports(problem_of(node.op, node.call)) is None
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,7 @@ class Grouping:
                 loop.extents[loop.parallel :],
             )
             group.places = {number: tuple(range(len(loop.extents)))}
-        elif node.call in EPILOGUES and self.limits.epilogues:
+        elif self.limits.epilogues and takes_epilogue(node):
             group.template = number
         self.of.append(group)
 

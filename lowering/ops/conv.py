@@ -48,7 +48,8 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, attributes: Attributes) -> torch
     padded = torch.nn.functional.pad(x.permute(0, 3, 1, 2), (left, right, top, bottom))
     y = torch.nn.functional.conv2d(
         padded,
-        w.permute(3, 2, 0, 1),
+        # In any other order torch refuses the gradient of a kernel of one filter.
+        w.permute(3, 2, 0, 1).contiguous(),
         stride=tuple(attributes["strides"]),
         dilation=tuple(attributes["dilations"]),
         groups=attributes["groups"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -26,6 +27,14 @@ class Pass:
     name: ClassVar[str]
     takes: ClassVar[str]
     gives: ClassVar[str]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a sentence: its module's after the pass's name, else its class's."""
+        told = sys.modules[type(self).__module__].__doc__ or ""
+        name, _, about = told.partition(": ")
+        first = (about if name == self.name else type(self).__doc__ or "").split("\n\n")[0]
+        return " ".join(first.split()).partition(". ")[0].rstrip(".")
 
     def run(self, module: ir.Module) -> ir.Module:
         """The rewritten module.

@@ -65,10 +65,8 @@ class _Rewriter(OpBuilder):
 
     def settle(self, op: ir.Operation) -> list[Value]:
         """The values that stand for the op's results from here on."""
-        simpler = simplify(op, self)
-        if simpler is not None:
-            values = [simpler]
-        else:
+        values = simplify(op, self)
+        if values is None:
             first = self.seen.setdefault(_key(op), op)
             values = list(first.results)
             if first == op:

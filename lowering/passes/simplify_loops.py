@@ -91,10 +91,23 @@ class _LoopCall:
     def simplify(self) -> None:
         for function in self.functions:
             drop_unread(function)
+        self._make_nothing()
         self._fix_unchanged()
         self._sink_numbers()
         results = self._needed_results()
         self._rebuild(results, self._needed_operands(results))
+
+    def _make_nothing(self) -> None:
+        """Tensors of no elements neither enter nor leave: each place of one would be no memory."""
+        for result in self.call.results:
+            if not TensorType.of(result).size:
+                with ir.InsertionPoint(self.call):
+                    result.replace_all_uses_with(_nothing(result))
+        for block in self.blocks:
+            with ir.InsertionPoint.at_block_begin(block):
+                for argument in block.arguments:
+                    if not TensorType.of(argument).size:
+                        argument.replace_all_uses_with(_nothing(argument))
 
     def _fix_unchanged(self) -> None:
         """Carries that the body hands on as they are become constants."""
@@ -187,6 +200,12 @@ def _arguments_of(value: ir.Value) -> set[int]:
         else:
             pending += value.owner.operands
     return found
+
+
+def _nothing(like: ir.Value) -> ir.Value:
+    """A `keras.full` of the value's type, which has no elements."""
+    kind = TensorType.of(like)
+    return OpBuilder(ir.Location.unknown()).full(0, kind.shape, kind.dtype)
 
 
 def _number_like(full: ir.Operation, argument: ir.Value, block: ir.Block) -> ir.Value:

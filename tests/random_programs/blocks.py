@@ -1,0 +1,311 @@
+"""Steps of several ops at once: rows, products, convolutions, pooling, draws, updates and loops."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from keras_triton.lowering.mlir import TensorType
+
+from .builder import Builder, Unfit, Value
+from .steps import STEPS, step
+
+
+def _rows(b: Builder, rank: int = 1) -> Value:
+    """A float with elements along its last axis, small enough to exponentiate."""
+    x = b.pick(lambda x: x.type.is_float and x.type.rank >= rank and x.type.size > 0)
+    return b.tame(x)
+
+
+def _given(b: Builder, x: Value) -> Value:
+    """Another value of exactly x's type, such as a gradient."""
+    try:
+        return b.tame(b.pick(lambda y: y.type == x.type))
+    except Unfit:
+        return b.argument(x.type.shape, x.type.dtype)
+
+
+@step(2)
+def softmax(b: Builder) -> None:
+    x = _rows(b)
+    name = b.choose(["softmax", "log_softmax"])
+    bound = 1.0 if name == "softmax" else 2 * x.bound + 8
+    y = b.op(name, x, bound=bound, exact=False)
+    if b.coin():
+        g = _given(b, x)
+        b.op(f"{name}_grad", g, y, bound=g.bound * (1 + x.type.shape[-1]), exact=False)
+
+
+@step(2)
+def layer_norm(b: Builder) -> None:
+    x = _rows(b)
+    weight, bias = (b.argument(x.type.shape[-1:], x.type.dtype) for _ in range(2))
+    root = x.type.shape[-1] ** 0.5
+    y, mean, rstd = b.ops_results(
+        "layer_norm", x, weight, bias, epsilon=0.25, bound=3 * root + 3 + x.bound, exact=False
+    )
+    if b.coin():
+        g = b.at_most(_given(b, y), 3.0)
+        many = 20.0 * (1 + x.type.size)
+        b.ops_results("layer_norm_grad", g, x, mean, rstd, weight, bound=many, exact=False)
+
+
+@step()
+def cross_entropy(b: Builder) -> None:
+    x = b.flat(_rows(b), 2)
+    rows, classes = x.type.shape
+    target = b.argument((rows,), "i64")
+    target = b.op("remainder", target, b.full(classes, "i64"), bound=float(classes))
+    bound = 2 * x.bound + 8
+    loss, lse = b.ops_results("cross_entropy", x, target, bound=bound, exact=False)
+    if b.coin():
+        g = _given(b, loss)
+        b.op("cross_entropy_grad", g, x, target, lse, bound=2 * g.bound, exact=False)
+
+
+# Products.
+
+
+@step(3)
+def matmul(b: Builder) -> None:
+    rank = b.choose([2, 2, 3])
+    x = b.flat(b.tame(b.floats(least=1)), rank)
+    if b.coin():
+        x = b.at_most(x, 1.0)
+    transposed = b.coin()
+    inner = x.type.shape[-2 if transposed else -1]
+    width = b.choose(b.extents)
+    back = b.coin()
+    shape = (*x.type.shape[:-2], *((width, inner) if back else (inner, width)))
+    w = b.argument(shape, x.type.dtype)
+    y = b.op(
+        "matmul" if rank == 2 else "batch_matmul",
+        x,
+        w,
+        transpose_a=transposed,
+        transpose_b=back,
+        bound=x.bound * w.bound * max(inner, 1),
+        exact=False,
+    )
+    if b.coin():
+        _epilogue(b, y)
+
+
+def _epilogue(b: Builder, y: Value) -> None:
+    """What follows products: a bias, an activation, a scale, a residual."""
+    bias = b.argument(y.type.shape[-1:], y.type.dtype)
+    y = b.op("add", y, bias, bound=y.bound + bias.bound, exact=False)
+    if b.coin():
+        y = b.op(b.choose(["relu", "tanh", "sigmoid"]), y, exact=False)
+    if b.coin():
+        y = b.op("reshape", y, shape=(*y.type.shape[:1], 1, *y.type.shape[1:]))
+    if b.coin():
+        other = _given(b, y)
+        b.op("add", y, other, bound=y.bound + other.bound, exact=False)
+
+
+@step()
+def linear(b: Builder) -> None:
+    x = b.flat(b.tame(b.floats(least=1)), 2)
+    width = b.choose(b.extents)
+    w = b.argument((x.type.shape[1], width), x.type.dtype)
+    bias = b.argument((width,), x.type.dtype)
+    bound = x.bound * w.bound * max(x.type.shape[1], 1) + bias.bound
+    b.op("linear", x, w, bias, activation=b.choose(["none", "relu"]), bound=bound, exact=False)
+
+
+@step()
+def attention(b: Builder) -> None:
+    x = b.at_most(b.floats(), 3.0)
+    batch, heads, length, width = (b.choose([1, 2, 3]) for _ in range(4))
+    q, k, v = (b.argument((batch, n, heads, width), x.type.dtype) for n in (length, 4, 4))
+    if x.type.size == q.type.size:
+        q = b.op("reshape", x, shape=q.type.shape)
+    bias = b.argument((1, heads, 1, 4), x.type.dtype)
+    options: dict[str, Any] = {"scale": 0.5, "causal": b.coin()}
+    o, lse = b.ops_results("attention", q, k, v, bias, **options, bound=30.0, exact=False)
+    if b.coin():
+        g = _given(b, o)
+        operands = (g, q, k, v, bias, o, lse)
+        b.ops_results("attention_grad", *operands, **options, bound=500.0, exact=False)
+
+
+# Images.
+
+
+def _image(b: Builder) -> Value:
+    x = b.tame(b.floats())
+    if x.type.rank == 4 and 0 not in x.type.shape:
+        return x
+    return b.argument((b.choose([1, 2]), b.integer(3, 6), b.integer(3, 5), 4), x.type.dtype)
+
+
+def _window(b: Builder, x: Value, window: tuple[int, int]) -> dict[str, Any]:
+    pads = []
+    for extent, length in zip(x.type.shape[1:3], window, strict=True):
+        pads += [b.integer(max(0, length - extent), max(length - 1, 0)), b.integer(0, length - 1)]
+    return {"strides": (b.integer(1, 2), b.integer(1, 2)), "pads": tuple(pads)}
+
+
+@step()
+def convolution(b: Builder) -> None:
+    x = b.at_most(_image(b), 3.0)
+    groups = b.choose([n for n in (1, 2, 4) if x.type.shape[3] % n == 0])
+    window = (b.integer(1, 3), b.integer(1, 3))
+    shape = (*window, x.type.shape[3] // groups, groups * b.choose([1, 2]))
+    w = b.argument(shape, x.type.dtype)
+    options = _window(b, x, window) | {"dilations": (1, 1), "groups": groups}
+    bound = x.bound * w.bound * prod(shape[:3])
+    y = b.op("conv2d", x, w, **options, bound=bound, exact=False)
+    if b.coin():
+        _epilogue(b, y)
+    if b.coin():
+        g = b.at_most(_given(b, y), 3.0)
+        many = 9.0 * max(y.type.size, 1)
+        image, kernel = {"shape": x.type.shape}, {"shape": shape}
+        b.op("conv2d_input_grad", g, w, **image, **options, bound=many, exact=False)
+        b.op("conv2d_kernel_grad", g, x, **kernel, **options, bound=many, exact=False)
+
+
+@step()
+def pool(b: Builder) -> None:
+    x = _image(b)
+    window = (b.integer(1, 3), b.integer(1, 3))
+    options = {"window": window} | _window(b, x, window)
+    if x.exact and b.coin():
+        y, index = b.ops_results("max_pool2d", x, **options)
+        g = _given(b, y)
+        bound = g.bound * prod(window)
+        b.op("max_pool2d_grad", g, index, shape=x.type.shape, **options, bound=bound, exact=False)
+    else:
+        y = b.op("avg_pool2d", x, **options, exact=False)
+        if b.coin():
+            g = _given(b, y)
+            bound = g.bound * prod(window)
+            b.op("avg_pool2d_grad", g, shape=x.type.shape, **options, bound=bound, exact=False)
+
+
+# Random numbers, rows by index, calls of torch.
+
+
+def _key(b: Builder) -> Value:
+    return b.argument((2,), "i64", bound=1e6)
+
+
+@step(2)
+def dropout(b: Builder) -> None:
+    x = b.tame(b.floats())
+    b.op("dropout", x, _key(b), rate=b.choose([0.25, 0.5]), bound=2 * x.bound, exact=False)
+
+
+@step()
+def draw(b: Builder) -> None:
+    shape = b.shape()
+    if b.coin():
+        b.op("random_uniform", _key(b), shape=shape, bound=1.0, exact=False)
+    else:
+        b.op("random_bits", _key(b), shape=shape, stream=b.integer(0, 5), bound=2.0**32)
+
+
+@step()
+def gather(b: Builder) -> None:
+    x = b.pick(lambda x: x.type.rank == 2 and x.type.shape[0] > 0)
+    rows = x.type.shape[0]
+    index = b.argument(b.shape(0, 2), b.choose(["i64", "i32"]))
+    index = b.op("remainder", index, b.full(rows, index.type.dtype), bound=float(rows))
+    b.op("gather", x, index, bound=x.bound, exact=x.exact)
+
+
+@step()
+def scatter(b: Builder) -> None:
+    x = b.tame(b.pick(lambda x: x.type.is_float and x.type.rank >= 2))
+    index = b.argument(x.type.shape[:-1], "i64")
+    index = b.op("remainder", index, b.full(5, "i64"), bound=5.0)
+    bound = x.bound * max(index.type.size, 1)
+    b.op("scatter_add", x, index, rows=5, bound=bound, exact=x.exact)
+
+
+@step()
+def extern(b: Builder) -> None:
+    """A call of torch between others."""
+    x = b.tame(b.pick(lambda x: x.type.rank > 0 and x.type.dtype != "i1"))
+    axis = b.integer(0, x.type.rank - 1)
+    if b.coin():
+        args = f'[[{{"t": 0}}, {{"t": 1}}, {{"t": 0}}], {axis}]'
+        y = _given(b, x)
+        shape = tuple(n * 3 if i == axis else n for i, n in enumerate(x.type.shape))
+        b.extern("aten.cat.default", f"[{args}]", [x, y], x.type.with_shape(shape))
+    elif x.type.is_float:
+        b.extern("aten.cumsum.default", f'[[{{"t": 0}}, {axis}]]', [x], x.type)
+
+
+# State and loops.
+
+
+@step(2)
+def updates(b: Builder) -> None:
+    """What an optimizer does: one formula on many tensors."""
+    count = b.integer(2, 4)
+    for _ in range(count):
+        state = b.argument(b.shape(), b.dtype)
+        g = b.argument(state.type.shape, b.dtype)
+        rate = b.full(0.1, b.dtype)
+        small = b.op("mul", g, rate, bound=0.3, exact=False)
+        b.op("sub", state, small, bound=state.bound + 0.3, exact=False)
+
+
+@step(2)
+def scan(b: Builder) -> None:
+    """A loop of a few steps over a random body."""
+    if b.depth:
+        raise Unfit
+    length = b.choose([1, 2, 3])
+    body = Builder(b.draw, b.extents, b.dtype, depth=1)
+    # What a loop carries is computed by it, so it decides nothing.
+    carried = [body.argument(b.shape(0, 2), b.dtype, exact=False) for _ in range(b.choose([1, 2]))]
+    scanned = [body.argument(b.shape(0, 2), b.dtype) for _ in range(b.choose([0, 1, 2]))]
+    constants = [body.argument(b.shape(0, 2), b.dtype) for _ in range(b.choose([0, 1]))]
+    known = len(body.arguments)
+    grow(body, b.integer(1, 6))
+    news = [_new_carry(body, x) for x in carried]
+    stacked = [body.pick(lambda x: x.type.dtype == b.dtype) for _ in range(b.choose([0, 1, 2]))]
+    # What the body asked for besides stands after the constants.
+    operands = [_outside(b, x.type, x.bound) for x in carried]
+    operands += [_outside(b, x.type.with_shape((length, *x.type.shape)), x.bound) for x in scanned]
+    operands += [_outside(b, x.type, x.bound) for x in constants]
+    operands += [b.argument(x.type.shape, x.type.dtype, x.bound) for x in body.arguments[known:]]
+    b.scan(
+        body.program([*news, *stacked], {}),
+        operands,
+        carries=len(carried),
+        scanned=len(scanned),
+        length=length,
+        reverse=b.coin(),
+    )
+
+
+def _new_carry(body: Builder, x: Value) -> Value:
+    """A value of the body that fits a carry, no larger than the carry may be."""
+    try:
+        new = body.pick(lambda y: y.type == x.type and y.number != x.number)
+    except Unfit:
+        new = x
+    return body.op("tanh", new, bound=1.0, exact=False)
+
+
+def _outside(b: Builder, kind: TensorType, bound: float) -> Value:
+    """A value of the program for a loop's operand."""
+    try:
+        return b.pick(lambda x: x.type == kind and x.exact and x.bound <= bound)
+    except Unfit:
+        return b.argument(kind.shape, kind.dtype, bound)
+
+
+def grow(b: Builder, count: int) -> None:
+    """Adds about `count` random steps."""
+    for _ in range(count):
+        chosen = b.choose(STEPS)
+        try:
+            chosen(b)
+        except Unfit:
+            continue
