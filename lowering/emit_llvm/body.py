@@ -7,13 +7,14 @@ i1, in memory one byte. `index` values are i64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from mlir import ir
 
 from ..errors import EmitError
 from ..mlir import layer_of
-from ..region import Stage
+from ..region import Lookup, Stage
 from . import polynomials
 from .text import Code, float_bits
 
@@ -120,6 +121,16 @@ def fold(code: Code, stage: Stage, total: str, value: str) -> str:
     return _convert_float(code, folded, wide, dtype)
 
 
+class Point(Protocol):
+    """Where a body is written: what it can ask for beside its inputs."""
+
+    def domain_index(self, dim: int) -> str:
+        """The index along a dim of the domain."""
+
+    def look_up(self, lookup: Lookup, places: Sequence[str]) -> str:
+        """The element at these indices, one an axis."""
+
+
 class BodyWriter:
     """Writes bodies into functions and remembers which helper functions they call.
 
@@ -131,7 +142,7 @@ class BodyWriter:
         self.helpers: dict[str, str] = {}
 
     def write(
-        self, code: Code, stage: Stage, inputs: Sequence[str], index: Callable[[int], str]
+        self, code: Code, stage: Stage, inputs: Sequence[str], point: Point
     ) -> str:
         """Writes the body for one point; returns the value it yields (or folds, if it reduces).
 
@@ -144,7 +155,7 @@ class BodyWriter:
         for op in list(block.operations)[:-1]:
             if stage.combiner and accumulator in list(op.operation.operands):
                 continue
-            results = self._operation(code, op.operation, names, index, stage)
+            results = self._operation(code, op.operation, names, point, stage)
             names.update(zip(op.operation.results, results, strict=True))
         return self._name(code, stage.value, names)
 
@@ -153,13 +164,16 @@ class BodyWriter:
         code: Code,
         op: ir.Operation,
         names: dict[ir.Value, str],
-        index: Callable[[int], str],
+        point: Point,
         stage: Stage,
     ) -> list[str]:
         if op.name == "linalg.index":
-            return [index(ir.IntegerAttr(op.attributes["dim"]).value)]
+            return [point.domain_index(ir.IntegerAttr(op.attributes["dim"]).value)]
         if op.name == "arith.constant":
             return [_constant_of(code, op)]
+        if op.name == "tensor.extract":
+            places = [self._name(code, value, names) for value in list(op.operands)[1:]]
+            return [point.look_up(stage.lookups[op.results[0]], places)]
         operands = [self._name(code, value, names) for value in op.operands]
         kinds = [str(value.type) for value in op.operands]
         results = [str(value.type) for value in op.results]

@@ -54,17 +54,20 @@ def nest_of(region: Region, layout: Layout) -> Nest:
     return Nest(layout.extent(layout.parallel), 1, _write_rows)
 
 
-def _along(layout: Layout, loops: Sequence[int]) -> int:
-    """How many accesses over both kinds of loops move by one element along the last of `loops`."""
+def _along(layout: Layout, loops: Sequence[int]) -> tuple[int, int]:
+    """How many lookups, and how many accesses over both kinds of loops, move by one element along the
+    last of `loops`. Lookups come first: each of another place is of another line of the cache.
+    """
     if not loops:
-        return 0
+        return 0, 0
+    looked_up = sum(strides[loops[-1]] == 1 for strides in layout.lookups)
     both = [
         access
         for access in {access for row in layout.reads for access in row if access}
         | set(layout.writes)
         if any(access.strides[loop] for loop in layout.reduction)
     ]
-    return sum(access.strides[loops[-1]] == 1 for access in both)
+    return looked_up, sum(access.strides[loops[-1]] == 1 for access in both)
 
 
 def write_parallel(frame: Frame, low: str, high: str) -> None:

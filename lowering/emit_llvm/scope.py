@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..region import Region, Stage
+from ..region import Lookup, Region, Stage
 from . import body as cpu_body
 from .layout import Access, Layout
 from .text import Code
@@ -141,7 +141,18 @@ class Scope:
             self.evaluate(read.index) if access is None else self.loads[access]
             for read, access in zip(stage.reads, accesses, strict=True)
         ]
-        return self.frame.bodies.write(self.frame.code, stage, inputs, self.domain_index)
+        return self.frame.bodies.write(self.frame.code, stage, inputs, self)
+
+    def look_up(self, lookup: Lookup, places: Sequence[str]) -> str:
+        """The element of an argument at these indices, one an axis."""
+        code, kind = self.frame.code, self.frame.region.arguments[lookup.argument]
+        offset, stride = code.integer(0), kind.size
+        for place, extent in zip(places, kind.shape, strict=True):
+            stride //= max(extent, 1)
+            offset = code.add(offset, code.mul(place, stride))
+        pointer = self.frame.pointers["argument", lookup.argument]
+        address = code.element(pointer, offset, cpu_body.stored_kind(kind.dtype))
+        return cpu_body.load(code, address, kind.dtype)
 
     def domain_index(self, dim: int) -> str:
         """The index along a dim of the domain, from that of the loop it was merged into."""

@@ -92,8 +92,9 @@ def _expand(
         ):
             axes = squeezed_dims(graph.types[source].shape)
             local = tuple(dim for dim, axis in zip(dims, axes, strict=True) if axis is not None)
-            # Of what is read in part, the parts of what that is made of are computed too.
-            further = None if is_plain(dims) else read
+            # Of what is read in part, the parts of what that is made of are computed too; and so is
+            # what an index is made of.
+            further = None if is_plain(dims) and not loop.tables() else read
             return body.inline(producer.body, producer.value, local, further)
         return body.read(source, dims, dtype)
 
@@ -124,7 +125,7 @@ def _recomputes(
     if scalar and not consumer.extents:
         return False  # scalars become one kernel, which computes nothing twice
     if is_update:
-        return scalar and price is not None and price <= CHEAP_OPS
+        return scalar and price is not None and price <= CHEAP_OPS and not producer.tables()
     if not wide:
         return not scalar or (price is not None and price <= CHEAP_OPS)
     if price == 0:
@@ -134,6 +135,8 @@ def _recomputes(
     if plain(dims) == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
         return False
     of_arguments = all(graph.loop_of(source) is None for source in wide)
+    if consumer.tables():  # a row is looked up by one index, of which each element needs all
+        of_arguments = _price_from_memory(graph, producer) is not None
     return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
 
 

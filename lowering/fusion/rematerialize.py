@@ -30,6 +30,8 @@ def _is_cheap(grouping: Grouping, number: int) -> bool:
     loop = graph.nodes[number].loop
     if loop is None or loop.combiner or group.is_update or len(group.nodes) == 1:
         return False
+    if loop.tables():
+        return False  # to look up twice costs more than to read in order
     (value,) = graph.nodes[number].outputs
     outside = _outside(grouping, number)
     price = cost(loop)
