@@ -109,8 +109,16 @@ NATIVE: list[tuple[str, Function, tuple[torch.Tensor, ...]]] = [
     ("index", lambda t, i: [t[i], t[:, i - 2], t.index_select(1, i)], (x(5, 5), n(4))),
     ("index_grad", gradient(lambda t, i: t[i]), (x(5, 3), n(4))),
     ("index_side_by_side", gradient(lambda t, i, j: t[:, i, j - 4]), (x(3, 5, 4), n(2, 1), n(3))),
-    ("index_apart", gradient(lambda t, i, j: t[i - 3, :, j - 2]), (x(3, 4, 5), n(2, 1, high=3), n(3))),
-    ("index_apart_inside", lambda t, i: [t[:, i, :, i], t[i[0], 1, :, i]], (x(5, 5, 3, 5), n(2, 3))),
+    (
+        "index_apart",
+        gradient(lambda t, i, j: t[i - 3, :, j - 2]),
+        (x(3, 4, 5), n(2, 1, high=3), n(3)),
+    ),
+    (
+        "index_apart_inside",
+        lambda t, i: [t[:, i, :, i], t[i[0], 1, :, i]],
+        (x(5, 5, 3, 5), n(2, 3)),
+    ),
     ("index_three", gradient(lambda t, i: t[i, i, i - 5]), (x(5, 5, 5, 2), n(6))),
     ("index_bools", lambda t, i: [(t > 0)[i], (t > 0).gather(1, i)], (x(5, 5), n(5, 2))),
     (

@@ -141,9 +141,7 @@ class BodyWriter:
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
 
-    def write(
-        self, code: Code, stage: Stage, inputs: Sequence[str], point: Point
-    ) -> str:
+    def write(self, code: Code, stage: Stage, inputs: Sequence[str], point: Point) -> str:
         """Writes the body for one point; returns the value it yields (or folds, if it reduces).
 
         Raises:

@@ -257,7 +257,14 @@ def _extremum(op: ir.OpView, args: Sequence[Value]) -> str:
 @_rule("arith.select")
 def _select(op: ir.OpView, args: Sequence[Value]) -> str:
     condition, *branches = args
-    chosen, other = _typed(branches)
+    # Triton's interpreter makes no constants of bfloat16.
+    rounded = [
+        Value(f"{widened(arg).tensor()}.to(tl.bfloat16)", "bf16")
+        if arg.literal and arg.dtype == "bf16"
+        else arg
+        for arg in branches
+    ]
+    chosen, other = _typed(rounded)
     return f"tl.where({condition.text}, {chosen}, {other})"
 
 

@@ -51,7 +51,7 @@ def _index_select(b: Builder, x: Value, dim: int, indices: Value) -> Value:
 def _index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
     named, shape = _indexed(b, indices), TensorType.of(x).shape
     first, last = min(named), max(named)
-    numbers, count = _numbers(b, shape, named, first)
+    numbers, count = _numbers(b, shape, named, first, wraps=True)
     rows = b.reshape(x, (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))
     made = b.emit("gather", rows, numbers, axis=first)
     if len(named) == last + 1 - first:
@@ -71,16 +71,19 @@ def _indexed(b: Builder, indices: Sequence[Value | None]) -> dict[int, Value]:
 
 
 def _numbers(
-    b: Builder, shape: Sequence[int], named: dict[int, Value], first: int
+    b: Builder, shape: Sequence[int], named: dict[int, Value], first: int, *, wraps: bool
 ) -> tuple[Value, int]:
     """The places in axes `first` to the last indexed one, as row-major numbers.
 
     Their axes are those that the indices make together (the second result says how many), then those
-    that none indexes. A negative index counts from the end; a place outside has a number outside.
+    that none indexes. Whether a negative index counts from the end, `wraps` says; a place outside has a
+    number outside.
     """
+    if wraps:
+        named = {axis: _wrapped(b, index, shape[axis]) for axis, index in named.items()}
     if list(named) == [first]:
         (index,) = named.values()
-        return _wrapped(b, index, shape[first]), TensorType.of(index).rank
+        return index, TensorType.of(index).rank
     together = broadcast([TensorType.of(index) for index in named.values()])
     axes = range(first, max(named) + 1)
     free = [axis for axis in axes if axis not in named]
@@ -88,12 +91,10 @@ def _numbers(
     places = []
     for axis in axes:
         if axis in named:
-            index = _wrapped(b, b.cast(named[axis], "i64"), shape[axis])
+            index = b.cast(named[axis], "i64")
             place = b.reshape(index, (*TensorType.of(index).shape, *[1] * len(free)))
         else:
-            place = b.emit(
-                "iota", shape=whole, axis=len(together) + free.index(axis), dtype="i64"
-            )
+            place = b.emit("iota", shape=whole, axis=len(together) + free.index(axis), dtype="i64")
         places.append(place)
     extents = [shape[axis] for axis in axes]
     checked = [axis in named for axis in axes]
@@ -193,12 +194,28 @@ def _scatter_add(b: Builder, x: Value, dim: int, index: Value, source: Value) ->
 def _index_put(
     b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
 ) -> Value:
-    kind = TensorType.of(x)
-    if not accumulate or kind.dtype == "i1":
+    if not accumulate or TensorType.of(x).dtype == "i1":
         raise NoRule("aten.index_put other than adding numbers")
-    named = _indexed(b, indices)
+    return _added(b, x, _indexed(b, indices), values, wraps=True)
+
+
+@rule("aten.index_add.default")
+def _index_add(
+    b: Builder, x: Value, dim: int, index: Value, source: Value, alpha: float = 1
+) -> Value:
+    kind = TensorType.of(x)
+    if not kind.rank or not TensorType.of(index).rank or kind.dtype == "i1":
+        raise NoRule("aten.index_add of bools, or of or by a scalar")
+    if alpha != 1:
+        source = b.emit("mul", source, b.scalar(alpha, kind.dtype))
+    return _added(b, x, {dim % kind.rank: index}, source, wraps=False)
+
+
+def _added(b: Builder, x: Value, named: dict[int, Value], values: Value, *, wraps: bool) -> Value:
+    """x with `values` added where the indices `named` by axis tell."""
+    kind = TensorType.of(x)
     first, last = min(named), max(named)
-    numbers, count = _numbers(b, kind.shape, named, 0)
+    numbers, count = _numbers(b, kind.shape, named, 0, wraps=wraps)
     rest = kind.shape[last + 1 :]
     together = TensorType.of(numbers).shape[:count]
     free = [n for axis, n in enumerate(kind.shape[: last + 1]) if axis not in named]

@@ -187,9 +187,7 @@ class Body:
             if op.name == LOOKUP:
                 name, table = tables[op.attributes]
                 operands, properties = [(name, str(table)), *operands], ""
-            arguments, kinds = (
-                ", ".join(item[i] for item in operands) for i in range(2)
-            )
+            arguments, kinds = (", ".join(item[i] for item in operands) for i in range(2))
             results = ", ".join(op.types)
             bound = f"%v{first}" + (f":{count}" if count > 1 else "")
             lines.append(

@@ -66,7 +66,8 @@ def _scatter_add(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     (updates, indices), rows = xs, attributes["rows"]
     inside = (indices >= 0) & (indices < rows)
     table = updates.new_zeros(rows + 1, updates.shape[-1])
-    places, updates = torch.where(inside, indices, rows).long().flatten(), updates.flatten(0, -2)
+    places = torch.where(inside, indices, rows).long().flatten()
+    updates = updates.reshape(places.numel(), updates.shape[-1])
     if updates.is_cuda:  # index_add is atomic there, index_put sorts: sums repeat bit for bit
         return [table.index_put((places,), updates, accumulate=True)[:rows]]
     return [table.index_add(0, places, updates)[:rows]]
