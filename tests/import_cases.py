@@ -129,6 +129,35 @@ NATIVE: list[tuple[str, Function, tuple[torch.Tensor, ...]]] = [
     ("gather_many", gradient(lambda a, i: a.gather(1, i)), (x(4, 5), n(3, 2))),
     ("gather_outer", gradient(lambda a, i: a.gather(0, i)), (x(5, 3, 2), n(4, 3, 1))),
     (
+        "scatter_many",
+        lambda a, i: [a.scatter(1, i, 2.0), a.scatter(1, i, i / 3), (a > 0).scatter(1, i, i > 1)],
+        (x(2, 5), torch.tensor([[4, 0], [1, 2]])),
+    ),
+    (
+        "index_put",
+        lambda a, i, j: [
+            torch.ops.aten.index_put(a, [i, j], a[0, :3]),
+            torch.ops.aten.index_put(a, [None, j - 5], a[0, 0]),
+            torch.ops.aten.index_put(a, [None, j], a[:, :3] * 2),
+            torch.ops.aten.index_put(a.half(), [i], a.half()[:3]),
+            a.index_copy(1, j, a[:, 2:] * 3),
+        ],
+        (x(4, 5), torch.tensor([3, 1, 2]), torch.tensor([4, 0, 2])),
+    ),
+    (
+        "index_add",
+        lambda a, i: [a.index_add(1, i, a[:, :4], alpha=2), i.index_add(0, i, i)],
+        (x(3, 5), n(4, high=4)),
+    ),
+    (
+        "scatter_reduce",
+        lambda a, i: [
+            *(a.scatter_reduce(0, i, a * 2, name) for name in ("sum", "prod", "amax", "amin")),
+            i.scatter_reduce(1, i, i - 2, "amax"),
+        ],
+        (x(5, 5), n(5, 5)),
+    ),
+    (
         "scatter_add_many",
         lambda a, i: [a.scatter_add(1, i, i.float()), i.scatter_add(0, i, i * 3)],
         (x(5, 5), n(5, 4)),
@@ -190,16 +219,16 @@ EXTERN: list[tuple[str, Function, tuple[torch.Tensor, ...], list[str]]] = [
         [f"aten.{op}.Tensor on a tensor of no elements" for op in ("slice", "mul")],
     ),
     (
-        "many_per_row",
-        lambda a, i: [a.scatter(1, i, 2.0)],
+        "mean_by_index",
+        lambda a, i: [a.scatter_reduce(1, i, i.float(), "mean")],
         (x(4, 5), n(4, 2)),
-        ["aten.scatter.value by tensor<4x2xi64> in tensor<4x5xf32>: more than one index a row"],
+        ["aten.scatter_reduce.two by mean of f32, or without what is there"],
     ),
     (
         "list_argument",
-        lambda a, m: [torch.ops.aten.index_put(a, [m, m], a[0, :3])],
+        lambda a, m: [torch.ops.aten.index_put(a > 0, [m, m], a[0, :3] > 0, accumulate=True)],
         (x(4, 5), n(3, high=4)),
-        ["aten.index_put other than adding numbers"],
+        ["aten.index_put that adds bools"],
     ),
     (
         "mask",

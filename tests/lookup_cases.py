@@ -121,6 +121,27 @@ FUNCTIONS = {
     "of what is looked up": (lambda t, i: [t[i[i]], t[i][i]], (x(5, 3), n(5))),
     "bools": (lambda t, i: [(t > 0)[i], t[i] > 0], (x(5, 3), n(4))),
     "transposed": (lambda t, i: [t[i].T * 2, t[i].sum(0)], (x(5, 3), n(4))),
+    "replaced": (
+        lambda t, i: [
+            torch.ops.aten.index_put(t.exp(), [i], t[:2] * 2),
+            t.scatter(1, i[:, None] % 3, 7.0).exp(),
+        ],
+        (x(5, 3), torch.tensor([4, 1])),
+    ),
+    "the last of several": (
+        lambda t, i: [torch.ops.aten.index_put(t, [i % 2], t[:4] * 2)],
+        (x(5, 3), torch.tensor([2, 1, 3, 0])),
+    ),
+    "folded": (
+        lambda t, i: [
+            t.scatter_reduce(0, i, t * 2, name).exp() for name in ("sum", "prod", "amax", "amin")
+        ],
+        (x(5, 3), n(5, 3)),
+    ),
+    "integers folded": (
+        lambda i: [i.scatter_reduce(1, i, i - 2, name) for name in ("sum", "prod", "amax", "amin")],
+        (n(4, 5),),
+    ),
     "repeated": (gradient(lambda t, i: t[i % 2]), (x(5, 33), n(600))),
 }
 """Name -> a function of tensors, of which each float is differentiated, and inputs."""

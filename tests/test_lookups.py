@@ -76,7 +76,7 @@ def test_functions(name, target):
     if target == "cpu":
         assert not lacking
     if target == "interpret":
-        assert all("keras.scatter_add has no template" in reason for reason in lacking)
+        assert all("keras.scatter has no template" in reason for reason in lacking)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -122,8 +122,8 @@ def test_sums_do_not_depend_on_threads():
     source = """module attributes {keras.stage = "regions"} {
       func.func private @sums(%i: tensor<3000xi64>, %u: tensor<3000x130xf32>)
           -> tensor<9x130xf32>
-          attributes {keras.kernel = "scatter_add"} {
-        %0 = "keras.scatter_add"(%u, %i) {rows = 9}
+          attributes {keras.kernel = "scatter"} {
+        %0 = "keras.scatter"(%u, %i) {rows = 9, fold = "sum"}
           : (tensor<3000x130xf32>, tensor<3000xi64>) -> tensor<9x130xf32>
         return %0 : tensor<9x130xf32> }
       func.func @main(%i: tensor<3000xi64>, %u: tensor<3000x130xf32>) -> tensor<9x130xf32> {
@@ -144,11 +144,12 @@ def test_sums_do_not_depend_on_threads():
 def test_sums_of_half_floats_are_refused():
     source = """module attributes {keras.stage = "regions"} {
       func.func private @sums(%i: tensor<7xi64>, %u: tensor<7x1xbf16>) -> tensor<9x1xbf16>
-          attributes {keras.kernel = "scatter_add"} {
-        %0 = "keras.scatter_add"(%u, %i) {rows = 9} : (tensor<7x1xbf16>, tensor<7xi64>) -> tensor<9x1xbf16>
+          attributes {keras.kernel = "scatter"} {
+        %0 = "keras.scatter"(%u, %i) {rows = 9, fold = "sum"}
+          : (tensor<7x1xbf16>, tensor<7xi64>) -> tensor<9x1xbf16>
         return %0 : tensor<9x1xbf16> } }"""  # fmt: skip
     _module, function = kernel_of(source)
-    with pytest.raises(EmitError, match="scatter_add of bf16"):
+    with pytest.raises(EmitError, match="in bf16; they accumulate in f32"):
         emit_llvm.compile_kernels({"k": function})
 
 

@@ -90,9 +90,8 @@ def uses_index(stage: Stage) -> bool:
     return any(op.operation.name == "linalg.index" for op in stage.block.operations)
 
 
-def neutral(code: Code, stage: Stage) -> str:
+def neutral(code: Code, combiner: str, dtype: str) -> str:
     """What a reduction starts from."""
-    dtype = stage.type.dtype
     bits = int(dtype[1:]) if dtype.startswith("i") else 0
     value = {
         "arith.addf": 0.0,
@@ -105,19 +104,18 @@ def neutral(code: Code, stage: Stage) -> str:
         "arith.minsi": (1 << max(bits - 1, 0)) - 1,
         "arith.andi": -1,
         "arith.ori": 0,
-    }[stage.combiner]
+    }[combiner]
     return _constant(code, value, dtype)
 
 
-def fold(code: Code, stage: Stage, total: str, value: str) -> str:
+def fold(code: Code, combiner: str, dtype: str, total: str, value: str) -> str:
     """One step of a reduction; its order is free, so that it vectorizes."""
-    dtype = stage.type.dtype
-    wide = _wide(stage.combiner, dtype)
-    if wide != dtype and stage.combiner in _ROUNDING:
-        raise EmitError(f"a sum in {dtype} (layer {stage.layer or '?'}); sums accumulate in f32")
-    flags = f" {_FLAGS}" if stage.combiner in _FOLDS else ""
+    wide = _wide(combiner, dtype)
+    if wide != dtype and combiner in _ROUNDING:
+        raise EmitError(f"a sum or product in {dtype}; they accumulate in f32")
+    flags = f" {_FLAGS}" if combiner in _FOLDS else ""
     operands = ", ".join(_convert_float(code, item, dtype, wide) for item in (total, value))
-    folded = code.let(f"{stage.combiner} {operands}{flags} : {kind_of(wide)}")
+    folded = code.let(f"{combiner} {operands}{flags} : {kind_of(wide)}")
     return _convert_float(code, folded, wide, dtype)
 
 

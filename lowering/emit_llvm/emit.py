@@ -27,7 +27,7 @@ from .scatter import COLUMNS, Scatter, read_scatter
 from .scope import Frame, Phases
 from .text import HEADER, Code
 
-KINDS = ("loop", "multi", "scatter_add")
+KINDS = ("loop", "multi", "scatter")
 """The kinds of kernel functions that become native code."""
 
 # What a thread must have to do before another is woken: about 20 µs split in two.
@@ -145,7 +145,7 @@ def _emit(function: ir.OpView) -> _Emitted:
         return _emit_loop(read_region(function))
     if kind == "multi":
         return _emit_multi(read_instances(function))
-    if kind == "scatter_add":
+    if kind == "scatter":
         return _emit_scatter(read_scatter(function))
     raise EmitError(f"the CPU emitter takes kernels of {', '.join(KINDS)}, not {kind or 'none'}")
 

@@ -204,14 +204,14 @@ def _row_pass(scope: Scope, phases: Phases, level: int, keeps: dict[int, int]) -
         for index, access in zip(to_save, saves, strict=True):
             point.store(access, point.evaluate(index))
         following = [
-            cpu_body.fold(code, phases.stage(index), total, point.point(index))
+            cpu_body.fold(code, *phases.folding(index), total, point.point(index))
             for index, total in zip(folded, totals, strict=True)
         ]
         for access, position in zip(to_write, stored, strict=True):
             point.store(access, point.evaluate(frame.region.outputs[position]))
         return following
 
-    start = [cpu_body.neutral(code, phases.stage(index)) for index in folded]
+    start = [cpu_body.neutral(code, *phases.folding(index)) for index in folded]
     fold = _RowFold(phases, folded, wanted, saves, at_point)
     return dict(zip(folded, fold.run(scope, frame.layout.reduction, start), strict=True))
 
@@ -242,11 +242,12 @@ class _RowFold:
             return code.fold(zero, end, totals, kinds, body, parallel=True)
 
         def block(low: str, carried: list[str]) -> list[str]:
-            stages = [self.phases.stage(index) for index in self.folded]
+            foldings = [self.phases.folding(index) for index in self.folded]
             high = code.let(f"arith.minsi {code.add(low, code.integer(_FOLD_BLOCK))}, {end} : i64")
-            start = [cpu_body.neutral(code, stage) for stage in stages]
+            start = [cpu_body.neutral(code, *folding) for folding in foldings]
             parts = code.fold(low, high, start, kinds, body, parallel=True)
-            return [cpu_body.fold(code, *item) for item in zip(stages, carried, parts, strict=True)]
+            pairs = zip(foldings, carried, parts, strict=True)
+            return [cpu_body.fold(code, *folding, total, part) for folding, total, part in pairs]
 
         return code.fold(zero, end, totals, kinds, block, step=_FOLD_BLOCK)
 

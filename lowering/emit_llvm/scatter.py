@@ -1,7 +1,7 @@
-"""`keras.scatter_add` for the CPU: updates added to the rows of a table, in their order.
+"""`keras.scatter` for the CPU: updates folded into the rows of a table, in their order.
 
-Threads share out the columns and each goes through all updates: no two write one element, and the sum
-of an element does not depend on how many there are.
+Threads share out the columns and each goes through all updates: no two write one element, and what an
+element becomes does not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mlir import ir
 
 from ..dialect import attributes_of
-from ..errors import EmitError
+from ..linalg.rules import FOLDS
 from ..mlir import TensorType
 from . import body as cpu_body
 from .text import Code
@@ -22,13 +22,14 @@ COLUMNS = 16
 
 @dataclass(frozen=True)
 class Scatter:
-    """A kernel function of one `keras.scatter_add`.
+    """A kernel function of one `keras.scatter`.
 
     Attributes:
         updates, indices: which argument of the function each operand is.
         update: the type of the updates as [indices, columns].
         index: the element type of the indices.
         rows: of the result.
+        combiner: the op that folds.
     """
 
     updates: int
@@ -36,6 +37,7 @@ class Scatter:
     update: TensorType
     index: str
     rows: int
+    combiner: str
 
     @property
     def count(self) -> int:
@@ -53,11 +55,11 @@ class Scatter:
         )
         dtype = self.update.dtype
         kind = cpu_body.stored_kind(dtype)
-        zero = code.real(0.0, dtype) if self.update.is_float else code.integer(0, kind)
+        start = cpu_body.neutral(code, self.combiner, dtype)
         with code.loop(code.integer(0), code.integer(self.rows)) as row:
             first = code.mul(row, self.columns)
             with code.loop(low, high, parallel=True) as column:
-                code.store(zero, code.element(result, code.add(first, column), kind), kind)
+                code.store(start, code.element(result, code.add(first, column), kind), kind)
         with code.loop(code.integer(0), code.integer(self.count)) as number:
             row = code.load(code.element(indices, number, self.index), self.index)
             if self.index != "i64":
@@ -68,9 +70,8 @@ class Scatter:
             with code.loop(low, high, parallel=True) as column:
                 update = code.load(code.element(updates, code.add(source, column), kind), kind)
                 place = code.element(result, code.add(target, column), kind)
-                add = "addf" if self.update.is_float else "addi"
-                total = code.let(f"arith.{add} {code.load(place, kind)}, {update} : {kind}")
-                code.store(total, place, kind)
+                total = code.load(place, kind)
+                code.store(cpu_body.fold(code, self.combiner, dtype, total, update), place, kind)
             code.line("}")
 
     @staticmethod
@@ -80,22 +81,17 @@ class Scatter:
 
 
 def read_scatter(function: ir.OpView) -> Scatter:
-    """What a "scatter_add" kernel function adds up.
-
-    Raises:
-        EmitError: half floats or bools, whose sums the CPU does not hold in their own type.
-    """
+    """What a "scatter" kernel function does."""
     block = function.regions[0].blocks[0]
     op = next(iter(block.operations)).operation
     updates, indices = op.operands
-    kind, index = TensorType.of(updates), TensorType.of(indices)
-    if kind.dtype in ("f16", "bf16", "i1"):
-        raise EmitError(f"keras.scatter_add of {kind.dtype}; sums accumulate in f32")
+    kind, index, attributes = TensorType.of(updates), TensorType.of(indices), attributes_of(op)
     arguments = list(block.arguments)
     return Scatter(
         arguments.index(updates),
         arguments.index(indices),
         kind.with_shape((index.size, kind.shape[-1])),
         index.dtype,
-        attributes_of(op)["rows"],
+        attributes["rows"],
+        FOLDS[attributes["fold"]][0 if kind.is_float else 1],
     )

@@ -246,6 +246,11 @@ class Phases:
     def stage(self, index: int) -> Stage:
         return self.region.stages[index]
 
+    def folding(self, index: int) -> tuple[str, str]:
+        """What a reduction folds with, and the element type it does that in."""
+        stage = self.region.stages[index]
+        return stage.combiner, stage.type.dtype
+
     def _kind(self, index: int) -> str:
         return self.region.stages[index].kind
 

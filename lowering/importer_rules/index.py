@@ -1,7 +1,7 @@
 """Elements and rows by index.
 
 Each rule has torch's own meaning of negative indices. Where torch raises, since an index lies outside of
-its axis, a lookup reads NaN and an update is left out.
+its axis, NaN is read; of integers 0, of bools false.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from mlir import ir
-
-from ..build import compute_dtype
 from ..importer import Builder, NoRule, Value, rule
 from ..keras_rewrites import splat
 from ..mlir import TensorType
@@ -24,21 +21,6 @@ def _embedding(b: Builder, table: Value, indices: Value, *options: object) -> Va
     return b.emit("gather", table, indices, axis=0)
 
 
-@rule("aten.embedding_dense_backward.default")
-def _embedding_grad(
-    b: Builder, g: Value, indices: Value, rows: int, padding_idx: int, scale_by_freq: bool
-) -> Value:
-    if scale_by_freq:
-        raise NoRule("no dialect op for embedding gradients scaled by frequency")
-    if padding_idx >= 0:
-        kind = TensorType.of(indices)
-        pads = b.emit("eq", indices, b.scalar(padding_idx, kind.dtype))
-        g = b.emit(
-            "select", b.reshape(pads, (*kind.shape, 1)), b.scalar(0, TensorType.of(g).dtype), g
-        )
-    return _summed(b, g, indices, rows)
-
-
 @rule("aten.index_select.default")
 def _index_select(b: Builder, x: Value, dim: int, indices: Value) -> Value:
     kind = TensorType.of(x)
@@ -49,9 +31,9 @@ def _index_select(b: Builder, x: Value, dim: int, indices: Value) -> Value:
 
 @rule("aten.index.Tensor")
 def _index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
-    named, shape = _indexed(b, indices), TensorType.of(x).shape
+    named, shape = indexed(b, indices), TensorType.of(x).shape
     first, last = min(named), max(named)
-    numbers, count = _numbers(b, shape, named, first, wraps=True)
+    numbers, count = numbers_of(b, shape, named, first, wraps=True)
     rows = b.reshape(x, (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))
     made = b.emit("gather", rows, numbers, axis=first)
     if len(named) == last + 1 - first:
@@ -62,7 +44,7 @@ def _index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
     return b.transpose(made, order)
 
 
-def _indexed(b: Builder, indices: Sequence[Value | None]) -> dict[int, Value]:
+def indexed(b: Builder, indices: Sequence[Value | None]) -> dict[int, Value]:
     """The tensors that index, by axis."""
     named = {axis: index for axis, index in enumerate(indices) if index is not None}
     if any(TensorType.of(index).dtype not in ("i32", "i64") for index in named.values()):
@@ -70,7 +52,7 @@ def _indexed(b: Builder, indices: Sequence[Value | None]) -> dict[int, Value]:
     return named
 
 
-def _numbers(
+def numbers_of(
     b: Builder, shape: Sequence[int], named: dict[int, Value], first: int, *, wraps: bool
 ) -> tuple[Value, int]:
     """The places in axes `first` to the last indexed one, as row-major numbers.
@@ -124,7 +106,7 @@ def _number(
     return number if inside is None else b.emit("select", inside, number, b.scalar(-1, "i64"))
 
 
-def _along(b: Builder, x: Value, axis: int, index: Value) -> Value:
+def along(b: Builder, x: Value, axis: int, index: Value) -> Value:
     """The numbers in x of the elements whose place along one axis `index` has, and which stand where
     that does along the others.
     """
@@ -134,13 +116,13 @@ def _along(b: Builder, x: Value, axis: int, index: Value) -> Value:
     return _number(b, shape, iotas, [i == axis for i in range(len(shape))])
 
 
-def _hot(b: Builder, x: Value, axis: int, index: Value) -> Value:
+def hot(b: Builder, x: Value, axis: int, index: Value) -> Value:
     """Bools of x's shape: true where the place along `axis` is the row's only index."""
     kind, places = TensorType.of(x), TensorType.of(index)
     return b.emit("eq", b.emit("iota", shape=kind.shape, axis=axis, dtype=places.dtype), index)
 
 
-def _one_a_row(x: Value, axis: int, index: Value) -> bool:
+def one_a_row(x: Value, axis: int, index: Value) -> bool:
     """Whether `index` has one place along `axis` for each row of x."""
     shape = TensorType.of(x).shape
     return TensorType.of(index).shape == tuple(1 if i == axis else n for i, n in enumerate(shape))
@@ -155,88 +137,11 @@ def _gather(b: Builder, x: Value, dim: int, index: Value, sparse_grad: bool = Fa
     if not kind.rank or not TensorType.of(index).rank:
         raise NoRule("aten.gather from or by a scalar")
     axis = dim % kind.rank
-    if kind.dtype == "i1" or not _one_a_row(x, axis, index):
+    if kind.dtype == "i1" or not one_a_row(x, axis, index):
         flat = b.reshape(x, (kind.size,))
-        return b.emit("gather", flat, _along(b, x, axis, index), axis=0)
-    kept = b.emit("select", _hot(b, x, axis, index), x, b.scalar(0, kind.dtype))
+        return b.emit("gather", flat, along(b, x, axis, index), axis=0)
+    kept = b.emit("select", hot(b, x, axis, index), x, b.scalar(0, kind.dtype))
     return reduce(b, "sum", kept, (axis,), keepdim=True)
-
-
-@rule("aten.scatter.value", "aten.scatter.src")
-def _scatter(b: Builder, x: Value, dim: int, index: Value, value: Value | float) -> Value:
-    kind = TensorType.of(x)
-    if not kind.rank:
-        raise NoRule("aten.scatter into a scalar")
-    axis = dim % kind.rank
-    if not _one_a_row(x, axis, index):
-        places = TensorType.of(index)
-        raise NoRule(f"{b.node.target} by {places} in {kind}: more than one index a row")
-    if isinstance(value, ir.Value) and TensorType.of(value).shape != TensorType.of(index).shape:
-        raise NoRule("aten.scatter from a source larger than the index")
-    return b.emit("select", _hot(b, x, axis, index), b.tensor(value, kind.dtype), x)
-
-
-@rule("aten.scatter_add.default")
-def _scatter_add(b: Builder, x: Value, dim: int, index: Value, source: Value) -> Value:
-    kind = TensorType.of(x)
-    if not kind.rank or TensorType.of(source).shape != TensorType.of(index).shape:
-        raise NoRule("aten.scatter_add into a scalar or from a source larger than the index")
-    axis = dim % kind.rank
-    if kind.dtype != "i1" and not _one_a_row(x, axis, index):
-        single = b.reshape(source, (*TensorType.of(source).shape, 1))
-        added = _summed(b, single, _along(b, x, axis, index), kind.size)
-        return b.emit("add", x, b.reshape(added, kind.shape))
-    hot = _hot(b, x, axis, index)
-    return b.emit("add", x, b.emit("select", hot, source, b.scalar(0, kind.dtype)))
-
-
-@rule("aten.index_put.default")
-def _index_put(
-    b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
-) -> Value:
-    if not accumulate or TensorType.of(x).dtype == "i1":
-        raise NoRule("aten.index_put other than adding numbers")
-    return _added(b, x, _indexed(b, indices), values, wraps=True)
-
-
-@rule("aten.index_add.default")
-def _index_add(
-    b: Builder, x: Value, dim: int, index: Value, source: Value, alpha: float = 1
-) -> Value:
-    kind = TensorType.of(x)
-    if not kind.rank or not TensorType.of(index).rank or kind.dtype == "i1":
-        raise NoRule("aten.index_add of bools, or of or by a scalar")
-    if alpha != 1:
-        source = b.emit("mul", source, b.scalar(alpha, kind.dtype))
-    return _added(b, x, {dim % kind.rank: index}, source, wraps=False)
-
-
-def _added(b: Builder, x: Value, named: dict[int, Value], values: Value, *, wraps: bool) -> Value:
-    """x with `values` added where the indices `named` by axis tell."""
-    kind = TensorType.of(x)
-    first, last = min(named), max(named)
-    numbers, count = _numbers(b, kind.shape, named, 0, wraps=wraps)
-    rest = kind.shape[last + 1 :]
-    together = TensorType.of(numbers).shape[:count]
-    free = [n for axis, n in enumerate(kind.shape[: last + 1]) if axis not in named]
-    if len(named) == last + 1 - first:
-        # The axes of indices side by side stand in the place of the axes that they index.
-        updates = b.broadcast(values, (*kind.shape[:first], *together, *rest))
-        rank = first + count + len(rest)
-        order = [*range(first, first + count), *range(first), *range(first + count, rank)]
-        updates = b.transpose(updates, order)
-    else:
-        updates = b.broadcast(values, (*together, *free, *rest))
-    updates = b.reshape(updates, (*TensorType.of(numbers).shape, prod(rest)))
-    added = _summed(b, updates, numbers, prod(kind.shape[: last + 1]))
-    return b.emit("add", x, b.reshape(added, kind.shape))
-
-
-def _summed(b: Builder, updates: Value, numbers: Value, rows: int) -> Value:
-    """The updates added up row by row; half floats in float32, rounded once."""
-    dtype = TensorType.of(updates).dtype
-    wide = b.cast(updates, compute_dtype(dtype)) if TensorType.of(updates).is_float else updates
-    return b.cast(b.emit("scatter_add", wide, numbers, rows=rows), dtype)
 
 
 @rule("aten.cumsum.default")
@@ -252,7 +157,7 @@ def _cumsum(b: Builder, x: Value, dim: int, dtype: object = None) -> Value:
 
 
 @rule("aten.one_hot.default")
-def _one_hot(b: Builder, indices: Value, classes: int = -1) -> Value:
+def _onehot(b: Builder, indices: Value, classes: int = -1) -> Value:
     if classes < 0:
         raise NoRule("aten.one_hot without a number of classes")
     kind = TensorType.of(indices)

@@ -1,4 +1,4 @@
-"""Elements by index: lookup along an axis, and the sum of its gradients."""
+"""Elements by index: lookup along an axis, and its counterpart, what is folded at an index."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ Tensors = Sequence[torch.Tensor]
 
 OUTSIDE = {True: float("nan"), False: 0}
 """What a lookup outside of an axis reads, by whether the elements are floats."""
+
+
+SCATTERS = {"sum": "sum", "prod": "prod", "max": "amax", "min": "amin"}
+"""What `scatter` folds with -> torch's name of it."""
 
 
 def _require_index(kind: TensorType) -> None:
@@ -49,25 +53,42 @@ def _gather(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     return [torch.where(inside, found, x.new_tensor(OUTSIDE[x.is_floating_point()]))]
 
 
-def _infer_scatter_add(types: Types, attributes: Attributes) -> list[TensorType]:
+def _infer_scatter(types: Types, attributes: Attributes) -> list[TensorType]:
     updates, indices = types
     _require_index(indices)
     if updates.shape[:-1] != indices.shape:
         raise DialectError(f"updates {updates} need a row for each index of {indices}")
+    if updates.dtype == "i1":
+        raise DialectError("updates must be numbers, not bools")
+    if attributes["fold"] not in SCATTERS:
+        raise DialectError(f"fold must be one of {', '.join(SCATTERS)}, not {attributes['fold']!r}")
     return [updates.with_shape((attributes["rows"], updates.shape[-1]))]
 
 
-@define("scatter_add", "updates indices", _infer_scatter_add, attributes="rows")
-def _scatter_add(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """A table of `rows` rows, each the sum of the updates whose index it is, in their order.
+@define("scatter", "updates indices", _infer_scatter, attributes="rows fold")
+def _scatter(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """A table of `rows` rows, each the sum, prod, max or min of the updates whose index it is, in their
+    order; where there is none, the number that such a `fold` starts from.
 
     Updates at an index below 0 or beyond the rows are left out.
     """
-    (updates, indices), rows = xs, attributes["rows"]
+    (updates, indices), rows, fold = xs, attributes["rows"], attributes["fold"]
     inside = (indices >= 0) & (indices < rows)
-    table = updates.new_zeros(rows + 1, updates.shape[-1])
     places = torch.where(inside, indices, rows).long().flatten()
     updates = updates.reshape(places.numel(), updates.shape[-1])
+    table = updates.new_full((rows + 1, updates.shape[-1]), _start(fold, updates.dtype))
+    if fold != "sum":
+        across = places[:, None].expand(updates.shape)
+        return [table.scatter_reduce(0, across, updates, SCATTERS[fold])[:rows]]
     if updates.is_cuda:  # index_add is atomic there, index_put sorts: sums repeat bit for bit
         return [table.index_put((places,), updates, accumulate=True)[:rows]]
     return [table.index_add(0, places, updates)[:rows]]
+
+
+def _start(fold: str, dtype: torch.dtype) -> float | int:
+    """What a fold leaves as it is, whatever it is."""
+    if fold in ("sum", "prod"):
+        return int(fold == "prod")
+    if dtype.is_floating_point:
+        return float("-inf" if fold == "max" else "inf")
+    return torch.iinfo(dtype).min if fold == "max" else torch.iinfo(dtype).max

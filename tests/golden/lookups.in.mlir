@@ -11,7 +11,7 @@ module attributes {keras.stage = "keras"} {
     %3 = "keras.gather"(%t, %2) {axis = 0 : i64} : (tensor<5x3xf32>, tensor<2x4xi64>) -> tensor<2x4x3xf32> loc("model/embedding")
     %4 = "keras.sum"(%3) {axes = array<i64: 1>} : (tensor<2x4x3xf32>) -> tensor<2x3xf32> loc("model/pooling")
     %5 = "keras.add"(%3, %3) : (tensor<2x4x3xf32>, tensor<2x4x3xf32>) -> tensor<2x4x3xf32> loc("model/embedding/grad")
-    %6 = "keras.scatter_add"(%5, %2) {rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32> loc("model/embedding/grad")
+    %6 = "keras.scatter"(%5, %2) {rows = 5 : i64, fold = "sum"} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32> loc("model/embedding/grad")
     %7 = "keras.mul"(%6, %rate) : (tensor<5x3xf32>, tensor<f32>) -> tensor<5x3xf32> loc("optimizer")
     %8 = "keras.sub"(%t, %7) : (tensor<5x3xf32>, tensor<5x3xf32>) -> tensor<5x3xf32> loc("optimizer")
     return %4, %8 : tensor<2x3xf32>, tensor<5x3xf32>

@@ -66,11 +66,11 @@ module attributes {keras.stage = "regions"} {
     } -> tensor<2x3xf32>
     return %4 : tensor<2x3xf32>
   }
-  func.func private @embedding_scatter_add_3(%arg0: tensor<2x4x3xf32>, %arg1: tensor<2x4xi64>) -> tensor<5x3xf32> attributes {keras.kernel = "scatter_add", keras.layers = ["model/embedding/grad"]} {
-    %0 = "keras.scatter_add"(%arg0, %arg1) {rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
+  func.func private @embedding_scatter_3(%arg0: tensor<2x4x3xf32>, %arg1: tensor<2x4xi64>) -> tensor<5x3xf32> attributes {keras.kernel = "scatter", keras.layers = ["model/embedding/grad"]} {
+    %0 = "keras.scatter"(%arg0, %arg1) {fold = "sum", rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
     return %0 : tensor<5x3xf32>
   }
-  func.func private @optimizer_mul_sub_4(%arg0: tensor<5x3xf32>, %arg1: tensor<5x3xf32>, %arg2: tensor<f32>) -> tensor<5x3xf32> attributes {keras.kernel = "loop", keras.layers = ["optimizer"], keras.reason = ["embedding_scatter_add_3: takes no epilogue"]} {
+  func.func private @optimizer_mul_sub_4(%arg0: tensor<5x3xf32>, %arg1: tensor<5x3xf32>, %arg2: tensor<f32>) -> tensor<5x3xf32> attributes {keras.kernel = "loop", keras.layers = ["optimizer"], keras.reason = ["embedding_scatter_3: takes no epilogue"]} {
     %0 = tensor.empty() : tensor<5x3xf32>
     %1 = linalg.generic {indexing_maps = [#map, #map, #map4, #map], iterator_types = ["parallel", "parallel"]} ins(%arg0, %arg1, %arg2 : tensor<5x3xf32>, tensor<5x3xf32>, tensor<f32>) outs(%0 : tensor<5x3xf32>) attrs =  {keras.op = "sub"} {
     ^bb0(%in: f32, %in_0: f32, %in_1: f32, %out: f32):
@@ -84,7 +84,7 @@ module attributes {keras.stage = "regions"} {
     %0 = call @embedding_lt_add_select_0(%arg1) : (tensor<2x4xi64>) -> tensor<2x4xi64>
     %1 = call @embedding_gather_add_1(%arg1, %arg0) : (tensor<2x4xi64>, tensor<5x3xf32>) -> tensor<2x4x3xf32>
     %2 = call @pooling_sum_2(%arg1, %arg0) : (tensor<2x4xi64>, tensor<5x3xf32>) -> tensor<2x3xf32>
-    %3 = call @embedding_scatter_add_3(%1, %0) : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
+    %3 = call @embedding_scatter_3(%1, %0) : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
     %4 = call @optimizer_mul_sub_4(%arg0, %3, %arg2) : (tensor<5x3xf32>, tensor<5x3xf32>, tensor<f32>) -> tensor<5x3xf32>
     return %2, %4 : tensor<2x3xf32>, tensor<5x3xf32>
   }

@@ -53,7 +53,7 @@ module attributes {keras.stage = "linalg"} {
       %18 = arith.addf %in, %in fastmath<reassoc,nsz,contract> : f32
       linalg.yield %18 : f32
     } -> tensor<2x4x3xf32>
-    %13 = "keras.scatter_add"(%12, %5) {rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
+    %13 = "keras.scatter"(%12, %5) {fold = "sum", rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
     %14 = tensor.empty() : tensor<5x3xf32>
     %15 = linalg.generic {indexing_maps = [#map, #map4, #map], iterator_types = ["parallel", "parallel"]} ins(%13, %arg2 : tensor<5x3xf32>, tensor<f32>) outs(%14 : tensor<5x3xf32>) attrs =  {keras.op = "mul"} {
     ^bb0(%in: f32, %in_0: f32, %out: f32):

@@ -67,11 +67,11 @@ module attributes {keras.stage = "plan"} {
       } -> tensor<2x3xf32>
       return %4 : tensor<2x3xf32>
     }
-    func.func private @embedding_scatter_add_3(%arg0: tensor<2x4x3xf32>, %arg1: tensor<2x4xi64>) -> tensor<5x3xf32> attributes {keras.kernel = "scatter_add", keras.layers = ["model/embedding/grad"]} {
-      %0 = "keras.scatter_add"(%arg0, %arg1) {rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
+    func.func private @embedding_scatter_3(%arg0: tensor<2x4x3xf32>, %arg1: tensor<2x4xi64>) -> tensor<5x3xf32> attributes {keras.kernel = "scatter", keras.layers = ["model/embedding/grad"]} {
+      %0 = "keras.scatter"(%arg0, %arg1) {fold = "sum", rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
       return %0 : tensor<5x3xf32>
     }
-    func.func private @optimizer_mul_sub_4(%arg0: tensor<5x3xf32>, %arg1: tensor<5x3xf32>, %arg2: tensor<f32>) -> tensor<5x3xf32> attributes {keras.kernel = "loop", keras.layers = ["optimizer"], keras.reason = ["embedding_scatter_add_3: takes no epilogue"]} {
+    func.func private @optimizer_mul_sub_4(%arg0: tensor<5x3xf32>, %arg1: tensor<5x3xf32>, %arg2: tensor<f32>) -> tensor<5x3xf32> attributes {keras.kernel = "loop", keras.layers = ["optimizer"], keras.reason = ["embedding_scatter_3: takes no epilogue"]} {
       %0 = tensor.empty() : tensor<5x3xf32>
       %1 = linalg.generic {indexing_maps = [#map, #map, #map4, #map], iterator_types = ["parallel", "parallel"]} ins(%arg0, %arg1, %arg2 : tensor<5x3xf32>, tensor<5x3xf32>, tensor<f32>) outs(%0 : tensor<5x3xf32>) attrs =  {keras.op = "sub"} {
       ^bb0(%in: f32, %in_0: f32, %in_1: f32, %out: f32):
@@ -86,7 +86,7 @@ module attributes {keras.stage = "plan"} {
     func.func private @embedding_lt_add_select_0(memref<2x4xi64>, memref<2x4xi64>) attributes {keras.outputs = 1 : i64}
     func.func private @embedding_gather_add_1(memref<2x4xi64>, memref<5x3xf32>, memref<2x4x3xf32>) attributes {keras.outputs = 1 : i64}
     func.func private @pooling_sum_2(memref<2x4xi64>, memref<5x3xf32>, memref<2x3xf32>) attributes {keras.outputs = 1 : i64}
-    func.func private @embedding_scatter_add_3(memref<2x4x3xf32>, memref<2x4xi64>, memref<5x3xf32>) attributes {keras.outputs = 1 : i64}
+    func.func private @embedding_scatter_3(memref<2x4x3xf32>, memref<2x4xi64>, memref<5x3xf32>) attributes {keras.outputs = 1 : i64}
     func.func private @optimizer_mul_sub_4(memref<5x3xf32>, memref<5x3xf32>, memref<f32>, memref<5x3xf32>) attributes {keras.outputs = 1 : i64}
     func.func @main(%arg0: memref<5x3xf32> {keras.donated = 1 : i64, keras.name = "table"}, %arg1: memref<2x4xi64> {keras.name = "tokens"}, %arg2: memref<f32> {keras.name = "rate"}, %arg3: memref<2x3xf32>, %arg4: memref<256xi8>) {
       %c0 = arith.constant 0 : index
@@ -98,7 +98,7 @@ module attributes {keras.stage = "plan"} {
       call @embedding_gather_add_1(%arg1, %arg0, %view_0) : (memref<2x4xi64>, memref<5x3xf32>, memref<2x4x3xf32>) -> ()
       call @pooling_sum_2(%arg1, %arg0, %arg3) : (memref<2x4xi64>, memref<5x3xf32>, memref<2x3xf32>) -> ()
       %view_1 = memref.view %arg4[%c192][] : memref<256xi8> to memref<5x3xf32>
-      call @embedding_scatter_add_3(%view_0, %view, %view_1) : (memref<2x4x3xf32>, memref<2x4xi64>, memref<5x3xf32>) -> ()
+      call @embedding_scatter_3(%view_0, %view, %view_1) : (memref<2x4x3xf32>, memref<2x4xi64>, memref<5x3xf32>) -> ()
       call @optimizer_mul_sub_4(%arg0, %view_1, %arg2, %arg0) : (memref<5x3xf32>, memref<5x3xf32>, memref<f32>, memref<5x3xf32>) -> ()
       return
     }
