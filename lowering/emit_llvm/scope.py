@@ -146,12 +146,14 @@ class Scope:
     def look_up(self, lookup: Lookup, places: Sequence[str]) -> str:
         """The element of an argument at these indices, one an axis."""
         code, kind = self.frame.code, self.frame.region.arguments[lookup.argument]
-        offset, stride = code.integer(0), kind.size
-        for place, extent in zip(places, kind.shape, strict=True):
-            stride //= max(extent, 1)
-            offset = code.add(offset, code.mul(place, stride))
+        offset, stride = "", 1
+        for place, extent in zip(reversed(places), reversed(kind.shape), strict=True):
+            step = code.mul(place, stride)
+            offset = code.add(offset, step) if offset else step
+            stride *= extent
         pointer = self.frame.pointers["argument", lookup.argument]
-        address = code.element(pointer, offset, cpu_body.stored_kind(kind.dtype))
+        stored = cpu_body.stored_kind(kind.dtype)
+        address = code.element(pointer, offset or code.integer(0), stored)
         return cpu_body.load(code, address, kind.dtype)
 
     def domain_index(self, dim: int) -> str:
