@@ -65,6 +65,7 @@ def inline_producers(graph: Graph, updates: frozenset[int]) -> None:
         for value, readers in enumerate(users)
         if value in graph.results or any(graph.nodes[user].loop is None for user in readers)
     )
+    stored |= {table for node in graph.nodes if node.loop for table in node.loop.tables()}
     for node in graph.nodes:
         if node.loop:
             _expand(graph, node, updates, once, stored)
@@ -135,7 +136,8 @@ def _recomputes(
     if plain(dims) == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
         return False
     of_arguments = all(graph.loop_of(source) is None for source in wide)
-    if consumer.tables():  # a row is looked up by one index, of which each element needs all
+    if consumer.tables():
+        # An index is a small part of what it picks, so all of its arithmetic may stand there.
         of_arguments = _price_from_memory(graph, producer) is not None
     return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
 
