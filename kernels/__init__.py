@@ -24,9 +24,9 @@ Epilogues.  A template ends each tile of its result by calling the constexpr jit
         tl.store(outs[0] + offset, y.to(outs[0].dtype.element_ty), mask=mask)
 
 wrapped as ``Epilogue(function, outputs, extras)``.  The result is seen as a row-major matrix:
-``acc`` is a [R, C] tile in the accumulation type (float32; float64 in row kernels of float64; the
-table's own type in ``gather``), ``rows`` [R, 1] and ``cols`` [1, C] are its indices, ``offset =
-rows * columns + cols``, and ``mask`` [R, C] is false outside the matrix.
+``acc`` is a [R, C] tile in the accumulation type (float32; float64 in row kernels of float64),
+``rows`` [R, 1] and ``cols`` [1, C] are its indices, ``offset = rows * columns + cols``, and ``mask``
+[R, C] is false outside the matrix.
 Rules for the generator:
 
 - ``outs`` and ``extras`` are tuples of pointers indexed by literals; the function stores every
@@ -48,7 +48,7 @@ configurations for the device ``INTERPRETER``);
 functions must come from a file (Triton reads their source) and see ``triton.language`` as ``tl``.
 """
 
-from . import conv, conv_grad, gather, loss, matmul, norm, norm_grad, pool, softmax
+from . import conv, conv_grad, loss, matmul, norm, norm_grad, pool, softmax
 from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
 from .launch import STORE, Epilogue, Launch, Program, execute
@@ -58,7 +58,7 @@ from .problem import Problem, TensorSpec, Work
 from .space import Dimension, Space, dimension
 from .spec import KernelSpec, all_specs, get, register
 
-TEMPLATES = (conv, conv_grad, gather, loss, matmul, norm, norm_grad, pool, softmax)
+TEMPLATES = (conv, conv_grad, loss, matmul, norm, norm_grad, pool, softmax)
 """The modules whose import registers the templates."""
 
 __all__ = [

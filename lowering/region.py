@@ -3,7 +3,8 @@
 A region runs over parallel extents P and reduction extents R. Each `linalg.generic` in it is a
 stage: "full" computes an element at every point of P x R, "reduce" folds R away, "row" computes at
 every point of P. Values made inside are read where they are made (a row value anywhere in its row);
-each axis of an argument is indexed by an affine function of one dim. What leaves is a stage's whole
+each axis of an argument is indexed by an affine function of one dim, or by a value that a body computes
+and looks an element up with (`tensor.extract`). What leaves is a stage's whole
 value, or pieces that stages store into a tensor which the region is given. Everything else is refused with
 the reason.
 """
@@ -50,6 +51,19 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """An element of an argument at indices that a body computes.
+
+    Attributes:
+        argument: which one.
+        dims: for each of its axes the dim of the domain that is its index, None where another value is.
+    """
+
+    argument: int
+    dims: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
 class Stage:
     """One linalg.generic of a region.
 
@@ -61,6 +75,7 @@ class Stage:
         combiner: for "reduce", the op that folds ("arith.addf"), else "".
         value: what the body yields, or for "reduce" what it folds into the accumulator.
         layer: the Keras layer of its location.
+        lookups: value of the body -> the lookup that it is.
     """
 
     kind: str
@@ -70,6 +85,7 @@ class Stage:
     combiner: str
     value: ir.Value
     layer: str
+    lookups: Mapping[ir.Value, Lookup]
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,13 @@ class Region:
     def outputs(self) -> tuple[int, ...]:
         """For each store, the stage."""
         return tuple(store.stage for store in self.stores)
+
+    @property
+    def looked_up(self) -> frozenset[int]:
+        """The arguments of which any element may be read at any point."""
+        return frozenset(
+            lookup.argument for stage in self.stages for lookup in stage.lookups.values()
+        )
 
 
 def kernel_kind(function: ir.OpView) -> str:
@@ -220,6 +243,14 @@ def extents_of(generic: ir.OpView) -> tuple[int, ...]:
     return tuple(extents)
 
 
+def _dim_of(place: ir.Value) -> int | None:
+    """The dim of the domain that a value of a body is the index along."""
+    owner = place.owner
+    if isinstance(owner, ir.Block) or owner.name != "linalg.index":
+        return None
+    return ir.IntegerAttr(owner.attributes["dim"]).value
+
+
 def _is_inserted(value: ir.Value) -> bool:
     """Whether pieces of a value are stored one by one."""
     return not isinstance(value.owner, ir.Block) and value.owner.name == "tensor.insert_slice"
@@ -320,9 +351,20 @@ class _Reader:
         )
         block = op.regions[0].blocks[0]
         combiner, value = self._yielded(block, kind)
-        return Stage(
-            kind, TensorType.of(op.results[0]), reads, block, combiner, value, layer_of(op)
-        )
+        made, lookups = TensorType.of(op.results[0]), self._lookups(block)
+        return Stage(kind, made, reads, block, combiner, value, layer_of(op), lookups)
+
+    def _lookups(self, block: ir.Block) -> dict[ir.Value, Lookup]:
+        found = {}
+        for op in (view.operation for view in block.operations):
+            if op.name != "tensor.extract":
+                continue
+            table, *places = op.operands
+            if table not in self.arguments:
+                raise RegionError(f"{self.name}: elements are looked up in {table}, no argument")
+            argument = list(self.arguments).index(table)
+            found[op.results[0]] = Lookup(argument, tuple(map(_dim_of, places)))
+        return found
 
     def _kind(self, generic: ir.OpView) -> str:
         extents, kinds = extents_of(generic), iterators(generic)

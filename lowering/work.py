@@ -7,6 +7,7 @@ once in and once out). Pointwise work, norms, casts, changes of layout and resid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -24,7 +25,7 @@ from .loops import Scan, loop_of
 from .mlir import TensorType, callee, functions, stage_of
 from .ops import CONTRACTIONS
 from .plan import Call, Copy, Plan
-from .region import extents_of
+from .region import extents_of, kernel_kind, read_region
 
 # Calls of torch that are contractions, by a part of their name.
 _TORCH_CONTRACTIONS = ("convolution", "conv", "mm", "attention")
@@ -43,7 +44,8 @@ class Cost:
     """What one launch takes.
 
     Attributes:
-        read, written: bytes of its operands and of its results, each once.
+        read, written: bytes of its operands and of its results, each once; of an operand that is looked
+            up in, those that are.
         flops: arithmetic operations; see `kernel_flops`.
         tensor_cores: products of half-precision numbers make them.
     """
@@ -74,12 +76,29 @@ def cost_of(item: Call | Copy, plan: Plan) -> Cost:
     if isinstance(item, Copy):
         return Cost(item.source.type.nbytes, item.target.type.nbytes, 0, False)
     split = len(item.operands) - item.outputs
-    read, written = (
-        sum(ref.type.nbytes for ref in refs)
-        for refs in (item.operands[:split], item.operands[split:])
-    )
     function = plan.kernels[item.kernel]
+    looked_up = _looked_up(function)
+    read = sum(
+        min(ref.type.nbytes, looked_up.get(i, ref.type.size) * ref.type.torch_dtype.itemsize)
+        for i, ref in enumerate(item.operands[:split])
+    )
+    written = sum(ref.type.nbytes for ref in item.operands[split:])
     return Cost(read, written, kernel_flops(function), _uses_tensor_cores(function))
+
+
+def _looked_up(function: ir.OpView) -> dict[int, int]:
+    """Argument -> how many elements of it are looked up, of those arguments that are not read whole."""
+    found: Counter[int] = Counter()
+    if kernel_kind(function) != "loop":
+        return found
+    region = read_region(function)
+    for stage in region.stages:
+        extents = region.parallel + (() if stage.kind == "row" else region.reduction)
+        for lookup in stage.lookups.values():
+            found[lookup.argument] += prod(extents)
+    reads = (read for stage in region.stages for read in stage.reads)
+    whole = {read.index for read in reads if read.source == "argument"}
+    return {argument: count for argument, count in found.items() if argument not in whole}
 
 
 def _uses_tensor_cores(function: ir.OpView) -> bool:
@@ -126,15 +145,32 @@ def floor_of(module: ir.Module) -> Floor:
     known = functions(module)
     contractions = unfused = launches = 0
     for op, times in _executed(known, "main", 1):
-        moved = times * sum(_nbytes(value) for value in (*op.operands, *op.results))
+        moved = times * _moved(op)
         if op.name == "func.call" or op.name not in _VIEWS:
             unfused, launches = unfused + moved, launches + times
         if _contracts(op, known):
             contractions += moved
     main = known["main"].regions[0].blocks[0]
     returned = list(list(main.operations)[-1].operands)
-    state = sum(_nbytes(value) for value in (*main.arguments, *returned))
+    state = sum(map(_read_of, main.arguments)) + sum(map(_nbytes, returned))
     return Floor(contractions, state, unfused, launches)
+
+
+def _read_of(argument: ir.Value) -> int:
+    """Bytes of an argument; of a table that nothing else reads, those that it is looked up for."""
+    uses = list(argument.uses)
+    if not uses or any(use.owner.name != "keras.gather" or use.operand_number for use in uses):
+        return _nbytes(argument)
+    return min(_nbytes(argument), sum(_nbytes(use.owner.results[0]) for use in uses))
+
+
+def _moved(op: ir.Operation) -> int:
+    """Bytes of an op's operands and results; of a table, those that it is looked up for."""
+    operands, results = (sum(map(_nbytes, values)) for values in (op.operands, op.results))
+    if op.name == "keras.gather":
+        table = _nbytes(op.operands[0])
+        operands += min(table, results) - table
+    return operands + results
 
 
 def _nbytes(value: ir.Value) -> int:

@@ -360,10 +360,10 @@ def others() -> dict[str, Case]:
         "random_bits": Case([zero], {"shape": (4, 5), "stream": 0}, check_bits),
         "random_uniform": Case([zero], {"shape": (4, 5)}, check_uniform),
         "dropout": Case([floats(20, 20), key], {"rate": 0.25}, check_dropout),
-        "gather": Case([table, indices], {}, numpy(lambda t, i: t[i])),
-        "scatter_add": Case(
+        "gather": Case([table, indices], {"axis": 0}, numpy(lambda t, i: t[i])),
+        "scatter": Case(
             [updates, indices],
-            {"rows": 5},
+            {"rows": 5, "fold": "sum"},
             equals(lambda u, i: torch.einsum("ijd,ijr->rd", u, F.one_hot(i, 5).double())),
         ),
     }

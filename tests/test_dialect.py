@@ -110,8 +110,10 @@ REFUSED = [
     ),
     ("layer_norm", [((2, 3), F32), ((2,), F32), ((3,), F32)], {"epsilon": 0.1}, "weight must be"),
     ("cross_entropy", [((2, 3), F32), ((2,), "i32")], {}, "target must be"),
-    ("gather", [((2, 3), F32), ((2,), F32)], {}, "i32 or i64"),
-    ("scatter_add", [((2, 3), F32), ((3,), I64)], {"rows": 4}, "a row for each index"),
+    ("gather", [((2, 3), F32), ((2,), F32)], {"axis": 0}, "i32 or i64"),
+    ("gather", [((2, 0), F32), ((2,), I64)], {"axis": 1}, "nothing to look up"),
+    ("scatter", [((2, 3), F32), ((3,), I64)], {"rows": 4, "fold": "sum"}, "a row for each index"),
+    ("scatter", [((2, 3), F32), ((2,), I64)], {"rows": 4, "fold": "mean"}, "one of sum, prod"),
     ("dropout", [((2, 3), F32), ((3,), I64)], {"rate": 0.5}, "key must be"),
     ("random_uniform", [((2,), F32)], {"shape": (3,)}, "key must be"),
 ]

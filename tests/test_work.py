@@ -12,7 +12,8 @@ from keras_triton.kernels import device
 from keras_triton.lowering.errors import LoweringError
 from keras_triton.lowering.mlir import functions, parse
 from keras_triton.lowering.pipeline import lower
-from keras_triton.lowering.work import Cost, floor_of, kernel_flops
+from keras_triton.lowering.plan_reader import read_plan
+from keras_triton.lowering.work import Cost, cost_of, floor_of, kernel_flops
 
 ROWS, WIDE, NARROW = 6, 5, 4
 
@@ -55,6 +56,24 @@ def test_the_floor_counts_products_each_iteration_and_the_state_once():
 def test_only_the_imported_module_tells_the_floor():
     with pytest.raises(LoweringError, match="stage 'keras', not 'plan'"):
         floor_of(lower(module()))
+
+
+def test_a_table_costs_what_is_looked_up():
+    source = parse("""module attributes {keras.stage = "keras"} {
+      func.func @main(%t: tensor<100x4xf32> {keras.name = "t"}, %i: tensor<3xi64> {keras.name = "i"})
+          -> tensor<3x4xf32> {
+        %0 = "keras.gather"(%t, %i) {axis = 0 : i64}
+            : (tensor<100x4xf32>, tensor<3xi64>) -> tensor<3x4xf32>
+        %1 = "keras.exp"(%0) : (tensor<3x4xf32>) -> tensor<3x4xf32>
+        return %1 : tensor<3x4xf32> } }""")
+    indices, rows = 3 * 8, 3 * 4 * 4
+    plan = read_plan(lower(source))
+    (launch,) = plan.steps
+    cost = cost_of(launch, plan)
+    assert (cost.read, cost.written) == (rows + indices, rows)
+    floor = floor_of(source)
+    assert floor.bytes == rows + indices + rows
+    assert floor.unfused == (rows + indices + rows) + (rows + rows)
 
 
 def test_operations_of_a_product_and_its_epilogue():

@@ -24,7 +24,7 @@ class CpuTarget:
     epilogues = False
 
     def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
-        loops = {name: f for name, f in functions.items() if kernel_kind(f) in ("loop", "multi")}
+        loops = {name: f for name, f in functions.items() if kernel_kind(f) in emit_llvm.KINDS}
         compiled: dict[str, Compiled | Exception] = {}
         compiled.update(self._native(loops))
         for name, function in functions.items():

@@ -7,13 +7,14 @@ i1, in memory one byte. `index` values are i64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from mlir import ir
 
 from ..errors import EmitError
 from ..mlir import layer_of
-from ..region import Stage
+from ..region import Lookup, Stage
 from . import polynomials
 from .text import Code, float_bits
 
@@ -89,9 +90,8 @@ def uses_index(stage: Stage) -> bool:
     return any(op.operation.name == "linalg.index" for op in stage.block.operations)
 
 
-def neutral(code: Code, stage: Stage) -> str:
+def neutral(code: Code, combiner: str, dtype: str) -> str:
     """What a reduction starts from."""
-    dtype = stage.type.dtype
     bits = int(dtype[1:]) if dtype.startswith("i") else 0
     value = {
         "arith.addf": 0.0,
@@ -104,20 +104,29 @@ def neutral(code: Code, stage: Stage) -> str:
         "arith.minsi": (1 << max(bits - 1, 0)) - 1,
         "arith.andi": -1,
         "arith.ori": 0,
-    }[stage.combiner]
+    }[combiner]
     return _constant(code, value, dtype)
 
 
-def fold(code: Code, stage: Stage, total: str, value: str) -> str:
+def fold(code: Code, combiner: str, dtype: str, total: str, value: str) -> str:
     """One step of a reduction; its order is free, so that it vectorizes."""
-    dtype = stage.type.dtype
-    wide = _wide(stage.combiner, dtype)
-    if wide != dtype and stage.combiner in _ROUNDING:
-        raise EmitError(f"a sum in {dtype} (layer {stage.layer or '?'}); sums accumulate in f32")
-    flags = f" {_FLAGS}" if stage.combiner in _FOLDS else ""
+    wide = _wide(combiner, dtype)
+    if wide != dtype and combiner in _ROUNDING:
+        raise EmitError(f"a sum or product in {dtype}; they accumulate in f32")
+    flags = f" {_FLAGS}" if combiner in _FOLDS else ""
     operands = ", ".join(_convert_float(code, item, dtype, wide) for item in (total, value))
-    folded = code.let(f"{stage.combiner} {operands}{flags} : {kind_of(wide)}")
+    folded = code.let(f"{combiner} {operands}{flags} : {kind_of(wide)}")
     return _convert_float(code, folded, wide, dtype)
+
+
+class Point(Protocol):
+    """Where a body is written: what it can ask for beside its inputs."""
+
+    def domain_index(self, dim: int) -> str:
+        """The index along a dim of the domain."""
+
+    def look_up(self, lookup: Lookup, places: Sequence[str]) -> str:
+        """The element at these indices, one an axis."""
 
 
 class BodyWriter:
@@ -130,9 +139,7 @@ class BodyWriter:
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
 
-    def write(
-        self, code: Code, stage: Stage, inputs: Sequence[str], index: Callable[[int], str]
-    ) -> str:
+    def write(self, code: Code, stage: Stage, inputs: Sequence[str], point: Point) -> str:
         """Writes the body for one point; returns the value it yields (or folds, if it reduces).
 
         Raises:
@@ -144,7 +151,7 @@ class BodyWriter:
         for op in list(block.operations)[:-1]:
             if stage.combiner and accumulator in list(op.operation.operands):
                 continue
-            results = self._operation(code, op.operation, names, index, stage)
+            results = self._operation(code, op.operation, names, point, stage)
             names.update(zip(op.operation.results, results, strict=True))
         return self._name(code, stage.value, names)
 
@@ -153,13 +160,16 @@ class BodyWriter:
         code: Code,
         op: ir.Operation,
         names: dict[ir.Value, str],
-        index: Callable[[int], str],
+        point: Point,
         stage: Stage,
     ) -> list[str]:
         if op.name == "linalg.index":
-            return [index(ir.IntegerAttr(op.attributes["dim"]).value)]
+            return [point.domain_index(ir.IntegerAttr(op.attributes["dim"]).value)]
         if op.name == "arith.constant":
             return [_constant_of(code, op)]
+        if op.name == "tensor.extract":
+            places = [self._name(code, value, names) for value in list(op.operands)[1:]]
+            return [point.look_up(stage.lookups[op.results[0]], places)]
         operands = [self._name(code, value, names) for value in op.operands]
         kinds = [str(value.type) for value in op.operands]
         results = [str(value.type) for value in op.results]

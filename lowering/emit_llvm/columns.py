@@ -185,15 +185,13 @@ class _Columns:
     def _fill(self, buffers: dict[int, str], stages: Sequence[int], width: str = "") -> None:
         with self._line(width) as column:
             for index in stages:
-                self._put(
-                    buffers, index, column, cpu_body.neutral(self.code, self.phases.stage(index))
-                )
+                start = cpu_body.neutral(self.code, *self.phases.folding(index))
+                self._put(buffers, index, column, start)
 
     def _add(self, buffers: dict[int, str], index: int, column: str, value: str) -> None:
         total = self._get(buffers, index, column)
-        self._put(
-            buffers, index, column, cpu_body.fold(self.code, self.phases.stage(index), total, value)
-        )
+        total = cpu_body.fold(self.code, *self.phases.folding(index), total, value)
+        self._put(buffers, index, column, total)
 
     def _buffer(self, index: int, width: int) -> str:
         return self.code.stack(width, cpu_body.stored_kind(self.phases.stage(index).type.dtype))

@@ -23,8 +23,12 @@ from . import body as cpu_body
 from . import jit
 from .layout import Access, Dim, Layout, layout_of
 from .nest import nest_of, write_parallel
+from .scatter import COLUMNS, Scatter, read_scatter
 from .scope import Frame, Phases
 from .text import HEADER, Code
+
+KINDS = ("loop", "multi", "scatter")
+"""The kinds of kernel functions that become native code."""
 
 # What a thread must have to do before another is woken: about 20 µs split in two.
 _THREAD_NS = 10_000.0
@@ -99,7 +103,7 @@ class _Emitted:
 def compile_kernels(
     functions: Mapping[str, ir.OpView], cache: Path | None = None
 ) -> dict[str, NativeKernel]:
-    """Compiles "loop" and "multi" kernel functions to native code, as one module.
+    """Compiles kernel functions of the KINDS to native code, as one module.
 
     Args:
         functions: name -> func.func of stage "regions".
@@ -141,7 +145,9 @@ def _emit(function: ir.OpView) -> _Emitted:
         return _emit_loop(read_region(function))
     if kind == "multi":
         return _emit_multi(read_instances(function))
-    raise EmitError(f"the CPU emitter takes kernels of kind loop and multi, not {kind or 'none'}")
+    if kind == "scatter":
+        return _emit_scatter(read_scatter(function))
+    raise EmitError(f"the CPU emitter takes kernels of {', '.join(KINDS)}, not {kind or 'none'}")
 
 
 def _emit_loop(region: Region) -> _Emitted:
@@ -188,6 +194,15 @@ def _emit_multi(instances: Sequence[Region]) -> _Emitted:
     )
 
 
+def _emit_scatter(scatter: Scatter) -> _Emitted:
+    code = Code()
+    scatter.write(code, "%low", "%high")
+    touched = (scatter.rows + 2 * scatter.count) * scatter.columns
+    # A thread goes through all indices, so it must have a line of columns to itself.
+    threads = min(scatter.columns // COLUMNS, int(touched * _ACCESS_NS / _THREAD_NS))
+    return _Emitted({}, _functions(code, scatter.columns, COLUMNS, threads), max(1, threads))
+
+
 def _size(region: Region) -> int:
     count = 1
     for extent in region.parallel:
@@ -198,9 +213,9 @@ def _size(region: Region) -> int:
 def _moving(instances: Sequence[Region]) -> list[bool]:
     """Which arguments move along the flat loop; the others are one scalar in every instance."""
     for instance in instances:
-        if any(cpu_body.uses_index(stage) for stage in instance.stages):
+        if any(cpu_body.uses_index(stage) or stage.lookups for stage in instance.stages):
             raise EmitError(
-                f"{instance.name}: linalg.index in a multi kernel, whose loops have no dims"
+                f"{instance.name}: linalg.index or a lookup in a multi kernel, whose loops have no dims"
             )
     count = len(instances[0].arguments)
     moving = [any(instance.arguments[k].size != 1 for instance in instances) for k in range(count)]
@@ -242,6 +257,7 @@ def _flat_layout(region: Region, moving: Sequence[bool]) -> Layout:
         (Dim(_size(region), reduces=False),),
         tuple(tuple(access(read) for read in stage.reads) for stage in region.stages),
         tuple(Access("output", k, kind.dtype, (1,)) for k, kind in enumerate(region.results)),
+        (),
         (),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..indexing import Dims, axes_of, start_of
 from ..mlir import TensorType
-from ..region import Read, Region, Store
+from ..region import Lookup, Read, Region, Store
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Layout:
         dims: the loops, parallel ones first.
         reads: for each stage, for each of its reads, the access (None for a value made inside).
         writes: for each output, its access.
+        lookups: for each lookup, the elements that a step along each loop moves by where the looked-up
+            place stays.
         origins: for each dim of the region's domain, (loop, step): the domain index is loop index
             // step % extent, with the extent in the region; None for a dim of one element.
     """
@@ -52,6 +54,7 @@ class Layout:
     dims: tuple[Dim, ...]
     reads: tuple[tuple[Access | None, ...], ...]
     writes: tuple[Access, ...]
+    lookups: tuple[tuple[int, ...], ...]
     origins: tuple[tuple[int, int] | None, ...]
 
     @property
@@ -77,7 +80,9 @@ def layout_of(region: Region) -> Layout:
     writes = [
         _strides(region.results[store.result], store.dims, len(extents)) for store in region.stores
     ]
+    lookups = [_lookup_strides(region, item) for s in region.stages for item in s.lookups.values()]
     columns = [strides for row in reads for strides in row if strides is not None] + writes
+    columns += lookups
     groups = _merge(region, columns)
     heads = [group[-1] for group in groups]
 
@@ -100,6 +105,7 @@ def layout_of(region: Region) -> Layout:
             _store(region, store, pick(strides))
             for store, strides in zip(region.stores, writes, strict=True)
         ),
+        tuple(map(pick, lookups)),
         _origins(extents, groups),
     )
 
@@ -143,6 +149,11 @@ def _read_strides(region: Region, read: Read) -> list[int] | None:
         return None
     rank = len(region.parallel + region.reduction)
     return _strides(region.arguments[read.index], read.dims, rank)
+
+
+def _lookup_strides(region: Region, lookup: Lookup) -> list[int]:
+    rank = len(region.parallel + region.reduction)
+    return _strides(region.arguments[lookup.argument], lookup.dims, rank)
 
 
 def _store(region: Region, store: Store, strides: tuple[int, ...]) -> Access:

@@ -54,17 +54,20 @@ def nest_of(region: Region, layout: Layout) -> Nest:
     return Nest(layout.extent(layout.parallel), 1, _write_rows)
 
 
-def _along(layout: Layout, loops: Sequence[int]) -> int:
-    """How many accesses over both kinds of loops move by one element along the last of `loops`."""
+def _along(layout: Layout, loops: Sequence[int]) -> tuple[int, int]:
+    """How many lookups, and how many accesses over both kinds of loops, move by one element along the
+    last of `loops`. Lookups come first: each of another place is of another line of the cache.
+    """
     if not loops:
-        return 0
+        return 0, 0
+    looked_up = sum(strides[loops[-1]] == 1 for strides in layout.lookups)
     both = [
         access
         for access in {access for row in layout.reads for access in row if access}
         | set(layout.writes)
         if any(access.strides[loop] for loop in layout.reduction)
     ]
-    return sum(access.strides[loops[-1]] == 1 for access in both)
+    return looked_up, sum(access.strides[loops[-1]] == 1 for access in both)
 
 
 def write_parallel(frame: Frame, low: str, high: str) -> None:
@@ -201,14 +204,14 @@ def _row_pass(scope: Scope, phases: Phases, level: int, keeps: dict[int, int]) -
         for index, access in zip(to_save, saves, strict=True):
             point.store(access, point.evaluate(index))
         following = [
-            cpu_body.fold(code, phases.stage(index), total, point.point(index))
+            cpu_body.fold(code, *phases.folding(index), total, point.point(index))
             for index, total in zip(folded, totals, strict=True)
         ]
         for access, position in zip(to_write, stored, strict=True):
             point.store(access, point.evaluate(frame.region.outputs[position]))
         return following
 
-    start = [cpu_body.neutral(code, phases.stage(index)) for index in folded]
+    start = [cpu_body.neutral(code, *phases.folding(index)) for index in folded]
     fold = _RowFold(phases, folded, wanted, saves, at_point)
     return dict(zip(folded, fold.run(scope, frame.layout.reduction, start), strict=True))
 
@@ -239,11 +242,12 @@ class _RowFold:
             return code.fold(zero, end, totals, kinds, body, parallel=True)
 
         def block(low: str, carried: list[str]) -> list[str]:
-            stages = [self.phases.stage(index) for index in self.folded]
+            foldings = [self.phases.folding(index) for index in self.folded]
             high = code.let(f"arith.minsi {code.add(low, code.integer(_FOLD_BLOCK))}, {end} : i64")
-            start = [cpu_body.neutral(code, stage) for stage in stages]
+            start = [cpu_body.neutral(code, *folding) for folding in foldings]
             parts = code.fold(low, high, start, kinds, body, parallel=True)
-            return [cpu_body.fold(code, *item) for item in zip(stages, carried, parts, strict=True)]
+            pairs = zip(foldings, carried, parts, strict=True)
+            return [cpu_body.fold(code, *folding, total, part) for folding, total, part in pairs]
 
         return code.fold(zero, end, totals, kinds, block, step=_FOLD_BLOCK)
 

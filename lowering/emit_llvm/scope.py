@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..region import Region, Stage
+from ..region import Lookup, Region, Stage
 from . import body as cpu_body
 from .layout import Access, Layout
 from .text import Code
@@ -141,7 +141,20 @@ class Scope:
             self.evaluate(read.index) if access is None else self.loads[access]
             for read, access in zip(stage.reads, accesses, strict=True)
         ]
-        return self.frame.bodies.write(self.frame.code, stage, inputs, self.domain_index)
+        return self.frame.bodies.write(self.frame.code, stage, inputs, self)
+
+    def look_up(self, lookup: Lookup, places: Sequence[str]) -> str:
+        """The element of an argument at these indices, one an axis."""
+        code, kind = self.frame.code, self.frame.region.arguments[lookup.argument]
+        offset, stride = "", 1
+        for place, extent in zip(reversed(places), reversed(kind.shape), strict=True):
+            step = code.mul(place, stride)
+            offset = code.add(offset, step) if offset else step
+            stride *= extent
+        pointer = self.frame.pointers["argument", lookup.argument]
+        stored = cpu_body.stored_kind(kind.dtype)
+        address = code.element(pointer, offset or code.integer(0), stored)
+        return cpu_body.load(code, address, kind.dtype)
 
     def domain_index(self, dim: int) -> str:
         """The index along a dim of the domain, from that of the loop it was merged into."""
@@ -234,6 +247,11 @@ class Phases:
 
     def stage(self, index: int) -> Stage:
         return self.region.stages[index]
+
+    def folding(self, index: int) -> tuple[str, str]:
+        """What a reduction folds with, and the element type it does that in."""
+        stage = self.region.stages[index]
+        return stage.combiner, stage.type.dtype
 
     def _kind(self, index: int) -> str:
         return self.region.stages[index].kind

@@ -14,6 +14,7 @@ from mlir import ir
 
 from ..errors import EmitError
 from ..mlir import BITS, layer_of
+from ..region import Lookup, Stage
 from .source import LANGUAGE_DTYPES, Assign, Value, literal
 
 NARROW = ("f16", "bf16")
@@ -67,32 +68,42 @@ RULES: dict[str, Rule] = {}
 Index = Callable[[int], Value]
 """The subscript of a domain dim."""
 
+LookUp = Callable[[Lookup, Sequence[Value]], Value]
+"""An element at given subscripts."""
+
 
 def emit_body(
-    block: ir.Block, inputs: Sequence[Value], wanted: ir.Value, index: Index, assign: Assign
+    stage: Stage, inputs: Sequence[Value], index: Index, look_up: LookUp, assign: Assign
 ) -> Value:
-    """Emits what `wanted` needs of a body whose first arguments are `inputs`, and returns it.
+    """Emits what the value of a stage with these inputs needs, and returns it.
 
     Raises:
         EmitError: an op that Triton's language does not have.
     """
+    block = stage.block
     known: dict[ir.Value, Value] = dict(zip(list(block.arguments), inputs, strict=False))
-    needed = _needed(wanted, known)
-    for op in block.operations:
-        if op.operation in needed:
+    needed = _needed(stage, known)
+    for op in (view.operation for view in block.operations):
+        if op not in needed:
+            continue
+        if op.name == "tensor.extract":
+            places = [known[place] for place in list(op.operands)[1:]]
+            known[op.results[0]] = look_up(stage.lookups[op.results[0]], places)
+        else:
             _emit(op, known, index, assign)
-    return known[wanted]
+    return known[stage.value]
 
 
-def _needed(wanted: ir.Value, known: dict[ir.Value, Value]) -> set[ir.Operation]:
+def _needed(stage: Stage, known: dict[ir.Value, Value]) -> set[ir.Operation]:
     found: set[ir.Operation] = set()
-    waiting = [wanted]
+    waiting = [stage.value]
     while waiting:
         value = waiting.pop()
         if value in known or value.owner in found:
             continue
         found.add(value.owner)
-        waiting.extend(value.owner.operands)
+        operands = list(value.owner.operands)
+        waiting += operands[1:] if value in stage.lookups else operands
     return found
 
 
@@ -185,7 +196,7 @@ def _constant(op: ir.OpView) -> Value:
 def _index(op: ir.OpView, index: Index, assign: Assign) -> Value:
     value = index(ir.IntegerAttr(op.operation.attributes["dim"]).value)
     users = [use.owner.name for use in op.operation.results[0].uses]
-    if all(user == "arith.index_cast" for user in users):
+    if all(user in ("arith.index_cast", "tensor.extract") for user in users):
         return value
     return Value(assign("subscript", f"{value.tensor()}.to(tl.int64)"), "index", value.axes)
 
@@ -246,7 +257,14 @@ def _extremum(op: ir.OpView, args: Sequence[Value]) -> str:
 @_rule("arith.select")
 def _select(op: ir.OpView, args: Sequence[Value]) -> str:
     condition, *branches = args
-    chosen, other = _typed(branches)
+    # Triton's interpreter makes no constants of bfloat16.
+    rounded = [
+        Value(f"{widened(arg).tensor()}.to(tl.bfloat16)", "bf16")
+        if arg.literal and arg.dtype == "bf16"
+        else arg
+        for arg in branches
+    ]
+    chosen, other = _typed(rounded)
     return f"tl.where({condition.text}, {chosen}, {other})"
 
 

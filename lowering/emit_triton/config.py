@@ -105,6 +105,10 @@ def rows_contiguous(region: Region) -> bool:
             coordinates = domain.coordinates(kind.shape, read.dims)
             if coordinates and kind.size > largest[0]:
                 largest = kind.size, coordinates[-1].axis
+        for lookup in stage.lookups.values():
+            kind, inner = region.arguments[lookup.argument], lookup.dims[-1]
+            if inner is not None and kind.size > largest[0]:
+                largest = kind.size, domain.axis(inner)
     return largest[1] == "p"
 
 

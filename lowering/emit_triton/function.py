@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ..indexing import start_of
 from ..mlir import BITS
-from ..region import Read, Region, Stage, Store
+from ..region import Lookup, Read, Region, Stage, Store
 from .body import NARROW, emit_body, widened
 from .index import Coordinate, Domain
-from .source import LANGUAGE_DTYPES, Names, Value, literal
+from .source import LANGUAGE_DTYPES, Assign, Names, Value, literal
 
 Made = TypeVar("Made")
 
@@ -246,6 +247,19 @@ class FunctionBuilder:
 
         return self.once(key, varies, make)
 
+    def look_up(self, assign: Assign, lookup: Lookup, places: Sequence[Value]) -> Value:
+        """The element of an argument at these subscripts, one an axis."""
+        kind = self.region.arguments[lookup.argument]
+        address, stride = [self.pointer(self.arguments[lookup.argument])], kind.size
+        for place, extent in zip(places, kind.shape, strict=True):
+            stride //= max(extent, 1)
+            if extent != 1:
+                address.append(place.text if stride == 1 else f"{place.text} * {stride}")
+        axes = frozenset().union(*(place.axes for place in places))
+        mask = self.mask(axes)
+        text = f"tl.load({' + '.join(address)}{f', mask={mask}' if mask else ''})"
+        return Value(assign("found", text), kind.dtype, axes)
+
     def store(self, buffer: str, offset: str, value: Value, axes: frozenset[str]) -> None:
         mask = self.mask(axes)
         address = f"{self.pointer(buffer)} + {offset}"
@@ -289,13 +303,8 @@ class FunctionBuilder:
     def body(self, stage: Stage, varies: bool) -> Value:
         """What a stage yields, or what a reduction folds."""
         inputs = [self.read(read) for read in stage.reads]
-        return emit_body(
-            stage.block,
-            inputs,
-            stage.value,
-            self.index,
-            lambda stem, text: self.assign(stem, text, varies),
-        )
+        assign = partial(self.assign, varies=varies)
+        return emit_body(stage, inputs, self.index, partial(self.look_up, assign), assign)
 
     def reduce(self, indices: Sequence[int], also: Sequence[tuple[str, int]] = ()) -> None:
         """One sweep: folds reductions over the columns, and stores full stages (buffer, stage)."""

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from math import prod
 
 from ..errors import EmitError
-from ..region import Read, Region
+from ..region import Lookup, Read, Region
 from .function import FunctionBuilder, Tiling
 from .index import Coordinate
-from .source import Value
+from .source import Assign, Value
 
 LANGUAGE_ELEMENTS = {
     "f64": "tl.float64", "f32": "tl.float32", "f16": "tl.float16", "bf16": "tl.bfloat16",
@@ -85,6 +85,9 @@ class InstanceBuilder(FunctionBuilder):
         raise EmitError(
             f"{self.name}: instances of a multi kernel have no subscripts (linalg.index)"
         )
+
+    def look_up(self, assign: Assign, lookup: Lookup, places: Sequence[Value]) -> Value:
+        raise EmitError(f"{self.name}: instances of a multi kernel look nothing up")
 
     def store_full(self, buffer: str, index: int) -> None:
         value = self.value(index).tensor()

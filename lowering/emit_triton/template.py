@@ -81,8 +81,6 @@ def problem_of(op: ir.Operation, kind: str) -> Problem:
     if kind in MATRICES:
         columns = types[0].shape[-1]
         types = [_matrix(tensor, types[0], columns) for tensor in types]
-    if kind == "gather":
-        types[1] = types[1].with_shape((types[1].size,))
     return Problem.of([(t.shape, DTYPE_NAMES[t.dtype]) for t in types], **attributes)
 
 

@@ -15,7 +15,7 @@ from mlir import ir
 
 from ..errors import RegionError
 from ..indexing import Dims, map_dims, plain
-from ..linalg.body import Body, read_block
+from ..linalg.body import Body, read_block, tables_of
 from ..linalg.write import neutral
 from ..mlir import TensorType, context, layer_of
 from ..region import COMBINERS, iterators
@@ -31,7 +31,7 @@ class Loop:
     Attributes:
         extents: the domain, kept dims first, none of them 1.
         parallel: how many dims are kept; the others are folded by `combiner`.
-        body, value: the scalar code; reads name values of the graph.
+        body, value: the scalar code; reads and lookups name values of the graph.
         op: the keras op it came from, for the kernel's name.
     """
 
@@ -44,6 +44,10 @@ class Loop:
 
     def reads(self) -> list[tuple[int, Dims]]:
         return self.body.reads(self.value)
+
+    def tables(self) -> list[int]:
+        """The values that elements are looked up in, at indices that the body computes."""
+        return self.body.tables(self.value)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class Graph:
     def refresh(self, node: Node) -> None:
         """Sets a loop's inputs from its body."""
         assert node.loop is not None
-        node.inputs = list(dict.fromkeys(source for source, _ in node.loop.reads()))
+        reads = [source for source, _ in node.loop.reads()]
+        node.inputs = list(dict.fromkeys([*reads, *node.loop.tables()]))
 
     def drop_dead(self) -> None:
         """Removes nodes that no result needs."""
@@ -277,7 +282,9 @@ class _Reader:
             for dim, extent in zip(dims, kind.shape, strict=True):
                 if isinstance(dim, int):
                     extents[dim] = extent
-        body, numbers = read_block(op.regions[0].blocks[0], sources)
+        block = op.regions[0].blocks[0]
+        tables = {table: self._number(table) for table in tables_of(block)}
+        body, numbers = read_block(block, sources, tables)
         value, combiner = _yielded(op, body, numbers, "reduction" in kinds, where)
         if combiner and not _starts_neutral(operands[-1], combiner, result.dtype):
             raise RegionError(

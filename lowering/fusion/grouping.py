@@ -243,6 +243,8 @@ class Grouping:
         """Values made inside are read where they are made, row values anywhere in their row."""
         for number in reader.nodes:
             loop = self.graph.nodes[number].loop
+            if loop and any(self._is_made_in(maker, table) for table in loop.tables()):
+                raise Refusal("its elements are looked up, so it is stored first")
             for source, dims in loop.reads() if loop else []:
                 producer = self.graph.producer[source]
                 if producer is None or not maker.mask >> producer & 1:
@@ -254,6 +256,10 @@ class Grouping:
                     raise Refusal("read in another order than it is made")
                 if len(places[number]) < len(read):
                     raise Refusal("a row reads elements of itself")
+
+    def _is_made_in(self, group: Group, value: int) -> bool:
+        producer = self.graph.producer[value]
+        return producer is not None and bool(group.mask >> producer & 1)
 
     def _check_escapes(self, group: Group) -> None:
         """Full values leave a region in their own order, and only where a row fits fast memory."""
@@ -285,6 +291,8 @@ class Grouping:
         }
         for number in b.nodes:
             loop = self.graph.nodes[number].loop
+            if loop and loop.tables():
+                raise Refusal("nothing is looked up behind a template")
             for source, dims in loop.reads() if loop else []:
                 producer = self.graph.producer[source]
                 if producer is None or not a.mask >> producer & 1:

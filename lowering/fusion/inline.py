@@ -65,6 +65,7 @@ def inline_producers(graph: Graph, updates: frozenset[int]) -> None:
         for value, readers in enumerate(users)
         if value in graph.results or any(graph.nodes[user].loop is None for user in readers)
     )
+    stored |= {table for node in graph.nodes if node.loop for table in node.loop.tables()}
     for node in graph.nodes:
         if node.loop:
             _expand(graph, node, updates, once, stored)
@@ -92,8 +93,9 @@ def _expand(
         ):
             axes = squeezed_dims(graph.types[source].shape)
             local = tuple(dim for dim, axis in zip(dims, axes, strict=True) if axis is not None)
-            # Of what is read in part, the parts of what that is made of are computed too.
-            further = None if is_plain(dims) else read
+            # Of what is read in part, the parts of what that is made of are computed too; and so is
+            # what an index is made of.
+            further = None if is_plain(dims) and not loop.tables() else read
             return body.inline(producer.body, producer.value, local, further)
         return body.read(source, dims, dtype)
 
@@ -124,7 +126,7 @@ def _recomputes(
     if scalar and not consumer.extents:
         return False  # scalars become one kernel, which computes nothing twice
     if is_update:
-        return scalar and price is not None and price <= CHEAP_OPS
+        return scalar and price is not None and price <= CHEAP_OPS and not producer.tables()
     if not wide:
         return not scalar or (price is not None and price <= CHEAP_OPS)
     if price == 0:
@@ -134,6 +136,9 @@ def _recomputes(
     if plain(dims) == tuple(range(len(consumer.extents))) or price is None or price > CHEAP_OPS:
         return False
     of_arguments = all(graph.loop_of(source) is None for source in wide)
+    if consumer.tables():
+        # An index is a small part of what it picks, so all of its arithmetic may stand there.
+        of_arguments = _price_from_memory(graph, producer) is not None
     return of_arguments or (bool(consumer.combiner) and _reads_no_more(graph, producer, dims))
 
 

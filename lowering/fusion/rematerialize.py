@@ -59,8 +59,8 @@ class _Recipe:
 def _recipe(grouping: Grouping, number: int, room: int) -> _Recipe | None:
     """The recipe of a loop's value; `room` is the bytes below which a source is worth storing."""
     loop = grouping.graph.nodes[number].loop
-    if loop is None or loop.combiner:
-        return None
+    if loop is None or loop.combiner or loop.tables():
+        return None  # to look up twice costs more than to read in order
     price, nothing = cost(loop), frozenset[int]()
     made = frozenset(grouping.graph.nodes[number].outputs)
     recipe = _Recipe(DEAR if price is None else price, nothing, nothing, made)

@@ -1,35 +1,24 @@
-"""Elements and rows by index."""
+"""Elements and rows by index.
+
+Each rule has torch's own meaning of negative indices. Where torch raises, since an index lies outside of
+its axis, NaN is read; of integers 0, of bools false.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from mlir import ir
+from math import prod
 
 from ..importer import Builder, NoRule, Value, rule
 from ..keras_rewrites import splat
 from ..mlir import TensorType
+from ..ops.common import broadcast
 from .reduce import reduce
 
 
 @rule("aten.embedding.default")
 def _embedding(b: Builder, table: Value, indices: Value, *options: object) -> Value:
-    return b.emit("gather", table, indices)
-
-
-@rule("aten.embedding_dense_backward.default")
-def _embedding_grad(
-    b: Builder, g: Value, indices: Value, rows: int, padding_idx: int, scale_by_freq: bool
-) -> Value:
-    if scale_by_freq:
-        raise NoRule("no dialect op for embedding gradients scaled by frequency")
-    if padding_idx >= 0:
-        kind = TensorType.of(indices)
-        pads = b.emit("eq", indices, b.scalar(padding_idx, kind.dtype))
-        g = b.emit(
-            "select", b.reshape(pads, (*kind.shape, 1)), b.scalar(0, TensorType.of(g).dtype), g
-        )
-    return b.emit("scatter_add", g, indices, rows=rows)
+    return b.emit("gather", table, indices, axis=0)
 
 
 @rule("aten.index_select.default")
@@ -37,104 +26,122 @@ def _index_select(b: Builder, x: Value, dim: int, indices: Value) -> Value:
     kind = TensorType.of(x)
     if not kind.rank or TensorType.of(indices).rank != 1:
         raise NoRule("aten.index_select of or by a scalar")
-    return _take(b, x, dim % kind.rank, indices)
-
-
-def _take(b: Builder, x: Value, axis: int, indices: Value) -> Value:
-    """Axis `axis` of x replaced by the axes of `indices`: whole rows of x with that axis first."""
-    shape, places = TensorType.of(x).shape, TensorType.of(indices).shape
-    rest = [i for i in range(len(shape)) if i != axis]
-    table = b.reshape(b.transpose(x, [axis, *rest]), (shape[axis], _size(shape) // shape[axis]))
-    made = b.reshape(b.emit("gather", table, indices), (*places, *(shape[i] for i in rest)))
-    # The indices' axes stand first; x's axes before `axis` go before them.
-    count = len(places)
-    order = [*range(count, count + axis), *range(count), *range(count + axis, count + len(rest))]
-    return b.transpose(made, order)
-
-
-def _size(shape: Sequence[int]) -> int:
-    return TensorType(tuple(shape), "i1").size
+    return b.emit("gather", x, indices, axis=dim % kind.rank)
 
 
 @rule("aten.index.Tensor")
 def _index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
-    named = [(axis, index) for axis, index in enumerate(indices) if index is not None]
-    if len(named) != 1 or TensorType.of(named[0][1]).dtype not in ("i32", "i64"):
-        raise NoRule("aten.index by other than one integer tensor")
-    axis, index = named[0]
-    extent = TensorType.of(x).shape[axis]
-    dtype = TensorType.of(index).dtype
-    # torch counts negative indices from the end.
-    wrapped = b.emit("add", index, b.scalar(extent, dtype))
-    negative = b.emit("lt", index, b.scalar(0, dtype))
-    return _take(b, x, axis, b.emit("select", negative, wrapped, index))
+    named, shape = indexed(b, indices), TensorType.of(x).shape
+    first, last = min(named), max(named)
+    numbers, count = numbers_of(b, shape, named, first, wraps=True)
+    rows = b.reshape(x, (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))
+    made = b.emit("gather", rows, numbers, axis=first)
+    if len(named) == last + 1 - first:
+        return made
+    # The axes of indices with others between them stand before all others.
+    rank = TensorType.of(made).rank
+    order = [*range(first, first + count), *range(first), *range(first + count, rank)]
+    return b.transpose(made, order)
 
 
-def _hot(b: Builder, x: Value, axis: int, index: Value) -> Value:
-    """Bools of x's shape: true where the place along `axis` is the row's index.
+def indexed(b: Builder, indices: Sequence[Value | None]) -> dict[int, Value]:
+    """The tensors that index, by axis."""
+    named = {axis: index for axis, index in enumerate(indices) if index is not None}
+    if any(TensorType.of(index).dtype not in ("i32", "i64") for index in named.values()):
+        raise NoRule(f"{b.node.target} by a mask")
+    return named
 
-    Only for an index of extent 1 along `axis` that has x's extents elsewhere; gathering by more
-    indices has no dialect op.
+
+def numbers_of(
+    b: Builder, shape: Sequence[int], named: dict[int, Value], first: int, *, wraps: bool
+) -> tuple[Value, int]:
+    """The places in axes `first` to the last indexed one, as row-major numbers.
+
+    Their axes are those that the indices make together (the second result says how many), then those
+    that none indexes. Whether a negative index counts from the end, `wraps` says; a place outside has a
+    number outside.
     """
+    if wraps:
+        named = {axis: _wrapped(b, index, shape[axis]) for axis, index in named.items()}
+    if list(named) == [first]:
+        (index,) = named.values()
+        return index, TensorType.of(index).rank
+    together = broadcast([TensorType.of(index) for index in named.values()])
+    axes = range(first, max(named) + 1)
+    free = [axis for axis in axes if axis not in named]
+    whole = (*together, *(shape[axis] for axis in free))
+    places = []
+    for axis in axes:
+        if axis in named:
+            index = b.cast(named[axis], "i64")
+            place = b.reshape(index, (*TensorType.of(index).shape, *[1] * len(free)))
+        else:
+            place = b.emit("iota", shape=whole, axis=len(together) + free.index(axis), dtype="i64")
+        places.append(place)
+    extents = [shape[axis] for axis in axes]
+    checked = [axis in named for axis in axes]
+    return b.broadcast(_number(b, extents, places, checked), whole), len(together)
+
+
+def _wrapped(b: Builder, index: Value, extent: int) -> Value:
+    """Negative indices counted from the end of an axis."""
+    dtype = TensorType.of(index).dtype
+    negative = b.emit("lt", index, b.scalar(0, dtype))
+    return b.emit("select", negative, b.emit("add", index, b.scalar(extent, dtype)), index)
+
+
+def _number(
+    b: Builder, extents: Sequence[int], places: Sequence[Value], checked: Sequence[bool]
+) -> Value:
+    """The row-major number of an element, of its i64 places in axes of these extents; outside of all
+    numbers where one of the `checked` places is outside of its axis.
+    """
+    number, inside = places[0], None
+    for extent, place, check in zip(extents[1:], places[1:], checked[1:], strict=True):
+        number = b.emit("add", b.emit("mul", number, b.scalar(extent, "i64")), place)
+        if check:  # a first place outside gives a number outside anyway
+            low = b.emit("ge", place, b.scalar(0, "i64"))
+            both = b.emit("logical_and", low, b.emit("lt", place, b.scalar(extent, "i64")))
+            inside = both if inside is None else b.emit("logical_and", inside, both)
+    return number if inside is None else b.emit("select", inside, number, b.scalar(-1, "i64"))
+
+
+def along(b: Builder, x: Value, axis: int, index: Value) -> Value:
+    """The numbers in x of the elements whose place along one axis `index` has, and which stand where
+    that does along the others.
+    """
+    shape, places = TensorType.of(x).shape, TensorType.of(index).shape
+    iotas = [b.emit("iota", shape=places, axis=i, dtype="i64") for i in range(len(shape))]
+    iotas[axis] = b.cast(index, "i64")
+    return _number(b, shape, iotas, [i == axis for i in range(len(shape))])
+
+
+def hot(b: Builder, x: Value, axis: int, index: Value) -> Value:
+    """Bools of x's shape: true where the place along `axis` is the row's only index."""
     kind, places = TensorType.of(x), TensorType.of(index)
-    if places.shape != tuple(1 if i == axis else n for i, n in enumerate(kind.shape)):
-        raise NoRule(f"{b.node.target} by {places} in {kind}: more than one index a row")
     return b.emit("eq", b.emit("iota", shape=kind.shape, axis=axis, dtype=places.dtype), index)
+
+
+def one_a_row(x: Value, axis: int, index: Value) -> bool:
+    """Whether `index` has one place along `axis` for each row of x."""
+    shape = TensorType.of(x).shape
+    return TensorType.of(index).shape == tuple(1 if i == axis else n for i, n in enumerate(shape))
 
 
 @rule("aten.gather.default")
 def _gather(b: Builder, x: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
-    """The sum of the row's elements with all but the indexed one replaced by zero."""
+    """One element a row is the sum of the row with all others replaced by zero: a reduction, which
+    becomes one kernel with what makes the row.
+    """
     kind = TensorType.of(x)
-    if not kind.rank or kind.dtype == "i1":
-        raise NoRule(f"aten.gather from {kind}")
+    if not kind.rank or not TensorType.of(index).rank:
+        raise NoRule("aten.gather from or by a scalar")
     axis = dim % kind.rank
-    kept = b.emit("select", _hot(b, x, axis, index), x, b.scalar(0, kind.dtype))
+    if kind.dtype == "i1" or not one_a_row(x, axis, index):
+        flat = b.reshape(x, (kind.size,))
+        return b.emit("gather", flat, along(b, x, axis, index), axis=0)
+    kept = b.emit("select", hot(b, x, axis, index), x, b.scalar(0, kind.dtype))
     return reduce(b, "sum", kept, (axis,), keepdim=True)
-
-
-@rule("aten.scatter.value", "aten.scatter.src")
-def _scatter(b: Builder, x: Value, dim: int, index: Value, value: Value | float) -> Value:
-    kind = TensorType.of(x)
-    if not kind.rank:
-        raise NoRule("aten.scatter into a scalar")
-    axis = dim % kind.rank
-    if isinstance(value, ir.Value) and TensorType.of(value).shape != TensorType.of(index).shape:
-        raise NoRule("aten.scatter from a source larger than the index")
-    return b.emit("select", _hot(b, x, axis, index), b.tensor(value, kind.dtype), x)
-
-
-@rule("aten.scatter_add.default")
-def _scatter_add(b: Builder, x: Value, dim: int, index: Value, source: Value) -> Value:
-    kind = TensorType.of(x)
-    if not kind.rank or TensorType.of(source).shape != TensorType.of(index).shape:
-        raise NoRule("aten.scatter_add into a scalar or from a source larger than the index")
-    hot = _hot(b, x, dim % kind.rank, index)
-    return b.emit("add", x, b.emit("select", hot, source, b.scalar(0, kind.dtype)))
-
-
-@rule("aten.index_put.default")
-def _index_put(
-    b: Builder, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
-) -> Value:
-    kind = TensorType.of(x)
-    if not accumulate or len(indices) != 1 or not kind.is_float:
-        raise NoRule("aten.index_put other than adding rows of floats by one index")
-    (index,) = indices
-    places = TensorType.of(index)
-    if places.dtype not in ("i32", "i64"):
-        raise NoRule("aten.index_put by a mask")
-    updates = b.broadcast(values, (*places.shape, *kind.shape[1:]))
-    width = kind.size // kind.shape[0]
-    negative = b.emit("lt", index, b.scalar(0, places.dtype))
-    wrapped = b.emit("add", index, b.scalar(kind.shape[0], places.dtype))
-    added = b.emit(
-        "scatter_add",
-        b.reshape(updates, (*places.shape, width)),
-        b.emit("select", negative, wrapped, index),
-        rows=kind.shape[0],
-    )
-    return b.emit("add", x, b.reshape(added, kind.shape))
 
 
 @rule("aten.cumsum.default")
@@ -150,7 +157,7 @@ def _cumsum(b: Builder, x: Value, dim: int, dtype: object = None) -> Value:
 
 
 @rule("aten.one_hot.default")
-def _one_hot(b: Builder, indices: Value, classes: int = -1) -> Value:
+def _onehot(b: Builder, indices: Value, classes: int = -1) -> Value:
     if classes < 0:
         raise NoRule("aten.one_hot without a number of classes")
     kind = TensorType.of(indices)

@@ -1,3 +1,3 @@
 """`keras` ops as linalg: scalar bodies, the rules that make them, and their text."""
 
-from . import erfinv, random, rules  # noqa: F401  (register the rules)
+from . import erfinv, lookup, random, rules  # noqa: F401  (register the rules)

@@ -6,16 +6,17 @@ subexpressions vanish as bodies are joined.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlir import ir
 
 from ..indexing import Dims, Index, rename, terms
-from ..mlir import TORCH_DTYPES
+from ..mlir import TORCH_DTYPES, TensorType
 
 EXTENSION, TRUNCATION = "arith.extf", "arith.truncf"
+LOOKUP = "tensor.extract"
 OVERFLOW = "overflowFlags = #arith.overflow<none>"
 
 
@@ -26,7 +27,8 @@ class ScalarOp:
     Attributes:
         name: the MLIR op, or "read" for an element of a tensor.
         operands: numbers of earlier values.
-        attributes: its attribute dictionary as text; for "read" the pair (source, dims).
+        attributes: its attribute dictionary as text; for "read" the pair (source, dims), for a lookup
+            the source.
         types: of its results.
     """
 
@@ -91,6 +93,10 @@ class Body:
         """The element of `source` at these indices."""
         return self.add("read", (), (dtype,), (source, dims))
 
+    def lookup(self, source: Any, places: Iterable[int], dtype: str) -> int:
+        """The element of `source` at values of type index: one for each axis, all within it."""
+        return self.add(LOOKUP, places, (dtype,), source)
+
     def constant(self, value: float | int | bool, dtype: str) -> int:
         """`value` rounded to `dtype`."""
         return self.add("arith.constant", (), (dtype,), f"value = {literal(value, dtype)}")
@@ -125,6 +131,11 @@ class Body:
         """(source, dims) of every read that `value` needs, in order."""
         return [self.ops[i].attributes for i in self.live([value]) if self.ops[i].name == "read"]
 
+    def tables(self, value: int) -> list[Any]:
+        """The sources in which `value` needs lookups, each once."""
+        ops = (self.ops[i] for i in self.live([value]))
+        return list(dict.fromkeys(op.attributes for op in ops if op.name == LOOKUP))
+
     def inline(
         self,
         other: Body,
@@ -152,9 +163,14 @@ class Body:
         return numbers[value]
 
     def lines(
-        self, values: list[int], names: dict[tuple[Any, Dims], str]
+        self,
+        values: list[int],
+        names: Mapping[tuple[Any, Dims], str],
+        tables: Mapping[Any, tuple[str, TensorType]],
     ) -> tuple[list[str], list[str]]:
-        """MLIR text of the code that `values` need, and their names; `names` are the reads'."""
+        """MLIR text of the code that `values` need, and their names; `names` are the reads', `tables`
+        the names and types of what is looked up in.
+        """
         shown: dict[int, str] = {}
         lines = []
         for position in self.live(values):
@@ -166,10 +182,13 @@ class Body:
             shown.update(
                 {first + i: f"%v{first}" + (f"#{i}" if count > 1 else "") for i in range(count)}
             )
-            arguments = ", ".join(shown[o] for o in op.operands)
-            kinds = ", ".join(self.types[o] for o in op.operands)
-            results = ", ".join(op.types)
+            operands = [(shown[o], self.types[o]) for o in op.operands]
             properties = f" <{{{op.attributes}}}>" if op.attributes else ""
+            if op.name == LOOKUP:
+                name, table = tables[op.attributes]
+                operands, properties = [(name, str(table)), *operands], ""
+            arguments, kinds = (", ".join(item[i] for item in operands) for i in range(2))
+            results = ", ".join(op.types)
             bound = f"%v{first}" + (f":{count}" if count > 1 else "")
             lines.append(
                 f'{bound} = "{op.name}"({arguments}){properties} : ({kinds}) -> ({results})'
@@ -177,10 +196,19 @@ class Body:
         return lines, [shown[value] for value in values]
 
 
+def tables_of(block: ir.Block) -> list[ir.Value]:
+    """The tensors that a generic's block looks elements up in."""
+    ops = (op.operation for op in block.operations)
+    return list(dict.fromkeys(op.operands[0] for op in ops if op.name == LOOKUP))
+
+
 def read_block(
-    block: ir.Block, sources: Sequence[tuple[Any, Dims]]
+    block: ir.Block,
+    sources: Sequence[tuple[Any, Dims]],
+    tables: Mapping[ir.Value, Any],
 ) -> tuple[Body, dict[ir.Value, int]]:
-    """A generic's block as a Body whose first block arguments are reads of `sources`.
+    """A generic's block as a Body whose first block arguments are reads of `sources`; `tables` are the
+    sources of lookups.
 
     A further block argument (the result's old value, or an accumulator) becomes a read of "result".
     """
@@ -193,9 +221,13 @@ def read_block(
         op = op.operation
         if op.name == "linalg.yield":
             break
-        attributes = ", ".join(f"{name} = {op.attributes[name]}" for name in op.attributes)
         types = [str(result.type) for result in op.results]
-        first = body.add(op.name, [numbers[o] for o in op.operands], types, attributes)
+        if op.name == LOOKUP:
+            table, *places = op.operands
+            first = body.lookup(tables[table], [numbers[o] for o in places], types[0])
+        else:
+            attributes = ", ".join(f"{name} = {op.attributes[name]}" for name in op.attributes)
+            first = body.add(op.name, [numbers[o] for o in op.operands], types, attributes)
         for i, result in enumerate(op.results):
             numbers[result] = first + i
     return body, numbers

@@ -289,7 +289,7 @@ def _pad(lowering: Lowering, op: ir.Operation) -> None:
     lowering.bind(op.results[0], inside)
 
 
-_FOLDS = {
+FOLDS = {
     "sum": ("arith.addf", "arith.addi"),
     "prod": ("arith.mulf", "arith.muli"),
     "max": ("arith.maximumf", "arith.maxsi"),
@@ -297,6 +297,7 @@ _FOLDS = {
     "any": ("", "arith.ori"),
     "all": ("", "arith.andi"),
 }
+"""The op that a reduction folds with: of floats, of integers."""
 
 
 def _reduced_domain(kind: TensorType, axes: Sequence[int]) -> tuple[tuple[int, ...], Dims]:
@@ -305,14 +306,14 @@ def _reduced_domain(kind: TensorType, axes: Sequence[int]) -> tuple[tuple[int, .
     return tuple(kind.shape[i] for i in order), tuple(order.index(i) for i in range(kind.rank))
 
 
-@lowers(*_FOLDS)
+@lowers(*FOLDS)
 def _reduce(lowering: Lowering, op: ir.Operation) -> None:
     """Half floats are accumulated in float32 and rounded once."""
     kind, made = TensorType.of(op.operands[0]), TensorType.of(op.results[0])
     extents, dims = _reduced_domain(kind, attributes_of(op)["axes"])
     body = Body()
     value = lowering.read(body, op.operands[0], dims)
-    combiner = _FOLDS[op.name.removeprefix("keras.")][0 if kind.is_float else 1]
+    combiner = FOLDS[op.name.removeprefix("keras.")][0 if kind.is_float else 1]
     if kind.dtype not in ("f16", "bf16"):
         lowering.generic(
             op,
@@ -358,7 +359,7 @@ def _arg_extremum(lowering: Lowering, op: ir.Operation) -> None:
     body = Body()
     value = lowering.read(body, x, dims)
     extremum = made.with_dtype(kind.dtype)
-    combiner = _FOLDS[fold][0 if kind.is_float else 1]
+    combiner = FOLDS[fold][0 if kind.is_float else 1]
     value = _covering(lowering, op, body, value, extents)
     best = lowering.loop(op, body, value, extremum, extents, combiner)
     body = Body()

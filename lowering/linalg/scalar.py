@@ -69,14 +69,14 @@ def _conversion(source: str, dtype: str) -> str:
     return "arith.extui" if source == "i1" else "arith.extsi"
 
 
-def compare(body: Body, predicate: str, a: int, b: int) -> int:
-    """Ordered comparison (`ne` holds on NaN), as i1."""
+def compare(body: Body, predicate: str, a: int, b: int, *, unsigned: bool = False) -> int:
+    """Ordered comparison (`ne` holds on NaN), as i1; of integers by their bits if `unsigned`."""
     dtype = body.types[a]
     if dtype in FLOATS:
         return body.add(
             "arith.cmpf", (a, b), ("i1",), f"predicate = {_FLOAT_PREDICATES[predicate]} : i64"
         )
-    table = _UNSIGNED_PREDICATES if dtype == "i1" else _INT_PREDICATES
+    table = _UNSIGNED_PREDICATES if unsigned or dtype == "i1" else _INT_PREDICATES
     return body.add("arith.cmpi", (a, b), ("i1",), f"predicate = {table[predicate]} : i64")
 
 

@@ -82,6 +82,7 @@ class Writer:
         """
         reads = body.reads(value)
         sources = [named(source) for source, _ in reads]
+        tables = {source: named(source) for source in body.tables(value)}
         kinds = ["parallel"] * result.rank + ["reduction"] * (len(extents) - result.rank)
         shapes = [kind.shape for _, kind in sources]
         maps = [
@@ -106,7 +107,8 @@ class Writer:
         )
         arguments = [f"%in{i}: {kind.dtype}" for i, (_, kind) in enumerate(sources)]
         self.line(f"^bb0({', '.join([*arguments, f'%out: {result.dtype}'])}):")
-        lines, (yielded,) = body.lines([value], {read: f"%in{i}" for i, read in enumerate(reads)})
+        names = {read: f"%in{i}" for i, read in enumerate(reads)}
+        lines, (yielded,) = body.lines([value], names, tables)
         self.lines += lines
         if combiner:
             self.line(_fold(combiner, yielded, result.dtype))

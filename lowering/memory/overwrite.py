@@ -82,7 +82,7 @@ def _elementwise(regions: Sequence[Region], argument: int, result: int) -> bool:
     i, argument = divmod(argument, len(regions[0].arguments))
     j, result = divmod(result, len(regions[0].results))
     region = regions[i]
-    if result in region.updates:
+    if result in region.updates or argument in region.looked_up:
         return False
     writer = next(store.stage for store in region.stores if store.result == result)
     if i != j or region.stages[writer].kind not in (("row",) if region.reduction else ("full",)):

@@ -1,4 +1,4 @@
-"""Rows by index: embedding lookup and the sum of its gradients."""
+"""Elements by index: lookup along an axis, and its counterpart, what is folded at an index."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ import torch
 from ..dialect import Attributes, define
 from ..errors import DialectError
 from ..mlir import TensorType
-from .common import require_rank
+from .common import require_axes
 
 Types = Sequence[TensorType]
 Tensors = Sequence[torch.Tensor]
+
+
+OUTSIDE = {True: float("nan"), False: 0}
+"""What a lookup outside of an axis reads, by whether the elements are floats."""
+
+
+SCATTERS = {"sum": "sum", "prod": "prod", "max": "amax", "min": "amin"}
+"""What `scatter` folds with -> torch's name of it."""
 
 
 def _require_index(kind: TensorType) -> None:
@@ -21,29 +29,66 @@ def _require_index(kind: TensorType) -> None:
 
 
 def _infer_gather(types: Types, attributes: Attributes) -> list[TensorType]:
-    table, indices = types
-    require_rank(table, 2, "table")
+    x, indices = types
+    (axis,) = require_axes((attributes["axis"],), x.rank)
     _require_index(indices)
-    return [table.with_shape((*indices.shape, table.shape[1]))]
+    if not x.shape[axis]:
+        raise DialectError(f"axis {axis} of {x} has nothing to look up")
+    return [x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))]
 
 
-@define("gather", "table indices", _infer_gather)
+@define("gather", "x indices", _infer_gather, attributes="axis")
 def _gather(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """table[indices]: a row of the table for each index."""
-    return [xs[0][xs[1].long()]]
+    """x at `indices` along `axis`, which the axes of `indices` replace.
+
+    An index below 0 or beyond the axis reads NaN; of integers 0, of bools false.
+    """
+    (x, indices), axis = xs, attributes["axis"]
+    inside = (indices >= 0) & (indices < x.shape[axis])
+    safe = torch.where(inside, indices, 0).long()
+    found = x.index_select(axis, safe.flatten()).unflatten(axis, safe.shape or (1,))
+    if not safe.dim():
+        found = found.squeeze(axis)
+    inside = inside.reshape(*inside.shape, *[1] * (x.dim() - axis - 1))
+    return [torch.where(inside, found, x.new_tensor(OUTSIDE[x.is_floating_point()]))]
 
 
-def _infer_scatter_add(types: Types, attributes: Attributes) -> list[TensorType]:
+def _infer_scatter(types: Types, attributes: Attributes) -> list[TensorType]:
     updates, indices = types
     _require_index(indices)
     if updates.shape[:-1] != indices.shape:
         raise DialectError(f"updates {updates} need a row for each index of {indices}")
+    if updates.dtype == "i1":
+        raise DialectError("updates must be numbers, not bools")
+    if attributes["fold"] not in SCATTERS:
+        raise DialectError(f"fold must be one of {', '.join(SCATTERS)}, not {attributes['fold']!r}")
     return [updates.with_shape((attributes["rows"], updates.shape[-1]))]
 
 
-@define("scatter_add", "updates indices", _infer_scatter_add, attributes="rows")
-def _scatter_add(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
-    """A table of `rows` rows, each the sum of the updates whose index it is."""
-    updates, indices = xs
-    table = torch.zeros(attributes["rows"], updates.shape[-1], dtype=updates.dtype)
-    return [table.index_add(0, indices.long().flatten(), updates.flatten(0, -2))]
+@define("scatter", "updates indices", _infer_scatter, attributes="rows fold")
+def _scatter(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
+    """A table of `rows` rows, each the sum, prod, max or min of the updates whose index it is, in their
+    order; where there is none, the number that such a `fold` starts from.
+
+    Updates at an index below 0 or beyond the rows are left out.
+    """
+    (updates, indices), rows, fold = xs, attributes["rows"], attributes["fold"]
+    inside = (indices >= 0) & (indices < rows)
+    places = torch.where(inside, indices, rows).long().flatten()
+    updates = updates.reshape(places.numel(), updates.shape[-1])
+    table = updates.new_full((rows + 1, updates.shape[-1]), _start(fold, updates.dtype))
+    if fold != "sum":
+        across = places[:, None].expand(updates.shape)
+        return [table.scatter_reduce(0, across, updates, SCATTERS[fold])[:rows]]
+    if updates.is_cuda:  # index_add is atomic there, index_put sorts: sums repeat bit for bit
+        return [table.index_put((places,), updates, accumulate=True)[:rows]]
+    return [table.index_add(0, places, updates)[:rows]]
+
+
+def _start(fold: str, dtype: torch.dtype) -> float | int:
+    """What a fold leaves as it is, whatever it is."""
+    if fold in ("sum", "prod"):
+        return int(fold == "prod")
+    if dtype.is_floating_point:
+        return float("-inf" if fold == "max" else "inf")
+    return torch.iinfo(dtype).min if fold == "max" else torch.iinfo(dtype).max

@@ -96,7 +96,7 @@ def _key(function: ir.OpView) -> Key | None:
         region = read_region(function)
     except RegionError:
         return None
-    if region.reduction or region.updates:
+    if region.reduction or region.updates or region.looked_up:
         return None
     kinds = _kinds(region)
     if kinds is None:
@@ -104,7 +104,7 @@ def _key(function: ir.OpView) -> Key | None:
     stages = []
     for stage in region.stages:
         sources = [((read.source, read.index), ()) for read in stage.reads]
-        body, numbers = read_block(stage.block, sources)
+        body, numbers = read_block(stage.block, sources, {})
         if any(op.name == "linalg.index" for op in body.ops):
             return None
         stages.append((tuple(body.ops), numbers[stage.value], stage.type.dtype))
@@ -287,7 +287,7 @@ def _stages(writer: Writer, region: Region, arguments: list[Named]) -> list[Name
     made: list[Named] = []
     for stage in region.stages:
         body, numbers = read_block(
-            stage.block, [((read.source, read.index), read.dims) for read in stage.reads]
+            stage.block, [((read.source, read.index), read.dims) for read in stage.reads], {}
         )
         attributes = stage.block.owner.attributes
         result = writer.generic(
