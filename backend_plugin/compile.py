@@ -148,7 +148,7 @@ def _find(place: Place | None, target: Target) -> _Made | None:
     if entry is None:
         return None
     try:
-        plan = read_plan(mlir.parse(entry.pop(PLAN).decode()))
+        plan = read_plan(mlir.parse_verified(entry.pop(PLAN).decode()))
         return _Made(plan, target.compile(_kernels(plan), entry), kept=True)
     except Exception as error:  # whatever it is, the step can be made again
         compile_cache.warn(error)

@@ -15,17 +15,16 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import triton
 from mlir import ir
 
-from keras_triton import kernels, lowering
 from keras_triton.lowering import mlir
 from keras_triton.lowering.emit_llvm import jit
 
-from . import targets
 from .private_files import PrivateFiles, Untrusted
 from .settings import PREFIX, settings
 from .targets.base import Target
@@ -146,7 +145,9 @@ def warn(error: Exception) -> None:
 def _compiler() -> str:
     """What makes plans and code: our sources and the versions of what they stand on."""
     digest = hashlib.sha256()
-    for package in (kernels, lowering, targets):
-        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+    for part in ("kernels", "lowering", "targets"):
+        package = find_spec(f"keras_triton.{part}")  # found, not imported
+        assert package is not None and package.origin is not None
+        for path in sorted(Path(package.origin).parent.rglob("*.py")):
             digest.update(path.read_bytes() + b"\0")
     return "\n".join([digest.hexdigest(), torch.__version__, triton.__version__, jit.build()])

@@ -58,7 +58,7 @@ def decompose_module(module: ir.Module, names: Iterable[str]) -> ir.Module:
     with context(), ir.Location.unknown():
         copied = parse(text(module))
         for function in functions(copied).values():
-            for op in list(dialect.walk(function.operation)):
+            for op in dialect.walk(function.operation):
                 if op.name in wanted and can_decompose(op):
                     decompose(op)
     return copied
