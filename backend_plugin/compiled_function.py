@@ -13,6 +13,7 @@ from keras.src.backend.common.variables import get_autocast_scope
 from keras.src.backend.torch.ops.core import get_device
 from keras.src.layers.layer import Layer
 
+from . import collector
 from .bound_program import BoundProgram, Compile, Program
 from .capture import ROOT_LAYER, capture
 from .capture_errors import CaptureError
@@ -113,7 +114,8 @@ class CompiledFunction:
         if key in self._hopeless or not self._is_built() or self._waits(key):
             return None
         try:
-            return self._add(key, self.capture(arguments))
+            with collector.paused():
+                return self._add(key, self.capture(arguments))
         except CaptureError as error:
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if not error.transient or self._attempts[key] >= ATTEMPTS:
