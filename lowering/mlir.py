@@ -105,7 +105,9 @@ class TensorType:
         Raises:
             DialectError: not a ranked, static tensor of a supported element type.
         """
-        return _of_type(type_or_value.type if isinstance(type_or_value, ir.Value) else type_or_value)
+        return _of_type(
+            type_or_value.type if isinstance(type_or_value, ir.Value) else type_or_value
+        )
 
     @classmethod
     def of_torch(cls, tensor: torch.Tensor) -> TensorType:
