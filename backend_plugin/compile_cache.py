@@ -25,7 +25,7 @@ from mlir import ir
 from keras_triton.lowering import mlir
 from keras_triton.lowering.emit_llvm import jit
 
-from .private_files import PrivateFiles, Untrusted
+from .private_files import ENTRY, FORMAT, PrivateFiles, Untrusted
 from .settings import PREFIX, settings
 from .targets.base import Target
 
@@ -79,7 +79,8 @@ class Contents:
 
     Attributes:
         folder: where it lies.
-        entries, bytes: of compiled steps.
+        entries: compiled steps.
+        bytes: of them and of what is being written.
         limit: in bytes; beyond it the least recently used go.
         removed: entries that were just removed.
     """
@@ -115,7 +116,8 @@ def look() -> Contents:
         stored = found.stored()
     except Untrusted as error:
         raise ValueError(str(error)) from None
-    return Contents(str(found.folder), len(stored), sum(file.bytes for file in stored), found.limit)
+    entries = sum(file.name.endswith(ENTRY) for file in stored)
+    return Contents(str(found.folder), entries, sum(file.bytes for file in stored), found.limit)
 
 
 def clear() -> Contents:
@@ -147,7 +149,9 @@ def _compiler() -> str:
     digest = hashlib.sha256()
     for part in ("kernels", "lowering", "targets"):
         package = find_spec(f"keras_triton.{part}")  # found, not imported
-        assert package is not None and package.origin is not None
+        assert package is not None
+        assert package.origin is not None
         for path in sorted(Path(package.origin).parent.rglob("*.py")):
             digest.update(path.read_bytes() + b"\0")
-    return "\n".join([digest.hexdigest(), torch.__version__, triton.__version__, jit.build()])
+    versions = [torch.__version__, triton.__version__, jit.build(), FORMAT.decode()]
+    return "\n".join([digest.hexdigest(), *versions])

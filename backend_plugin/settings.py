@@ -109,7 +109,7 @@ def settings() -> Settings:
     """The process's settings, read at the first call; ``settings.cache_clear()`` rereads them.
 
     A cache folder that cannot be written (a read-only home) is replaced by one for this process,
-    with a warning: kernels must lie somewhere to run.
+    with a warning: what is tuned and what fails is wanted in this process, too.
     """
     chosen = read(os.environ)
     try:
