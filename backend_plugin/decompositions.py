@@ -54,11 +54,14 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
     """The table given to `make_fx`: op overload -> its decomposition. Shared; do not change it."""
     # Ops that torch composes of others need no rule: the tracer takes them apart by itself. To list
     # them, as the public table does, takes a quarter of the capture of a small model.
-    table = dict(_core_aten_decompositions_post_autograd())
+    rules = _core_aten_decompositions_post_autograd()
     added = [getattr(aten, name) for name in ADDED if hasattr(aten, name)]
-    table.update(get_decompositions(added))
-    kept = set(KEPT)
-    table = {op: rule for op, rule in table.items() if _packet_name(op) not in kept}
+    rules.update(get_decompositions(added))
+    table: dict[torch._ops.OpOverload, Callable] = {
+        op: rule
+        for op, rule in rules.items()
+        if isinstance(op, torch._ops.OpOverload) and _packet_name(op) not in KEPT
+    }
     table.update(_foreach_decompositions())
     table.update(
         {
