@@ -24,6 +24,7 @@ from mlir import ir
 
 from keras_triton.lowering import mlir
 from keras_triton.lowering.emit_llvm import jit
+from keras_triton.lowering.errors import EmitError
 
 from .private_files import ENTRY, FORMAT, PrivateFiles, Untrusted
 from .settings import PREFIX, settings
@@ -50,11 +51,17 @@ class Place:
 
     @classmethod
     def of(cls, module: ir.Module, target: Target) -> Place | None:
-        """The place for a module of any stage, compiled for a target; None with the cache off."""
+        """The place for a module of any stage, compiled for a target; None with the cache off, or
+        where nobody can say what code for this host depends on.
+        """
         if not settings().cache_size:
             return None
         options = f"{target.name} {target.decompose} {target.epilogues}"
-        parts = [mlir.text(module), options, target.host, _compiler()]
+        try:
+            parts = [mlir.text(module), options, target.host, _compiler()]
+        except (EmitError, OSError) as error:
+            warn(error)
+            return None
         return cls(files(), hashlib.sha256("\0".join(parts).encode()).hexdigest())
 
     def find(self) -> dict[str, bytes] | None:
@@ -133,6 +140,7 @@ def warn(error: Exception) -> None:
     """Says once a process why something is compiled that might have been found."""
     folder = settings().cache
     reason = f"{error.strerror} in {folder}" if isinstance(error, OSError) else str(error)
+    reason = reason.rstrip(".")
     if not _warned:
         warnings.warn(
             f"keras-triton compiles anew what it could keep between runs: {reason}. "

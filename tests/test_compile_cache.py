@@ -20,6 +20,7 @@ from keras_triton.lowering import emit_llvm, mlir
 from keras_triton.lowering.errors import EmitError
 from keras_triton.settings import settings
 from keras_triton.targets.choice import choose
+from keras_triton.targets.cpu import CpuTarget
 
 SCRIPT = Path(__file__).with_name("cached_steps.py")
 X = torch.linspace(-2, 2, 24).reshape(4, 6)
@@ -200,6 +201,17 @@ def test_a_folder_of_somebody_else_is_not_used(cache, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     with pytest.warns(RuntimeWarning, match="belongs to another user"):
         assert not compiled()[0].kept
+
+
+def test_a_host_that_nobody_knows_compiles_without_the_cache(cache, monkeypatch):
+    def unknown(target):
+        raise EmitError("the CPU target knows others")
+
+    monkeypatch.setattr(CpuTarget, "host", property(unknown))
+    with pytest.warns(RuntimeWarning, match="between runs: the CPU target knows others"):
+        made, _ = compiled()
+    assert len(made.report.fallbacks) == 1
+    assert not cache.exists()
 
 
 def test_switched_off_nothing_is_written(cache, monkeypatch):
