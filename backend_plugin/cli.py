@@ -1,4 +1,4 @@
-"""The command `keras-triton`: compile, explain, verify, compare and check what the compiler makes."""
+"""The command `keras-triton`: compile, explain, verify, compare, check and keep what the compiler makes."""
 
 from __future__ import annotations
 
@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="templates only, one configuration each"
     )
     check.set_defaults(run=_check)
+
+    cache = commands.add_parser("cache", help="the compiled steps kept on disk for the next run")
+    cache.add_argument("--clear", action="store_true", help="remove them")
+    cache.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    cache.set_defaults(run=_cache)
 
     info = commands.add_parser("info", help="versions, devices and settings")
     info.set_defaults(run=_info)
@@ -219,6 +224,13 @@ def _check(options: argparse.Namespace) -> int:
     from . import check
 
     return check.main(quick=options.quick, as_json=options.json)
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from . import compile_cache
+
+    _show(compile_cache.clear() if options.clear else compile_cache.look(), options.json)
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

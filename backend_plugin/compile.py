@@ -17,14 +17,16 @@ import torch
 from mlir import ir
 
 from keras_triton.lowering import mlir
+from keras_triton.lowering.edits import in_force
 from keras_triton.lowering.extern import Extern
 from keras_triton.lowering.importer import ImportInput, import_graph
 from keras_triton.lowering.pipeline import lower
 from keras_triton.lowering.plan import Plan
 from keras_triton.lowering.plan_reader import read_plan
 
-from . import vendor
+from . import compile_cache, vendor
 from .captured import Captured
+from .compile_cache import PLAN, Place
 from .dump import Dump
 from .journal import record
 from .report import Report, describe
@@ -45,10 +47,12 @@ class CompiledModule:
     Attributes:
         program: `program(arguments) -> results`, both flat lists.
         report: what became of each op.
+        kept: it was found on disk; nothing was lowered or compiled.
     """
 
     program: Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
     report: Report
+    kept: bool = False
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return self.program(arguments)
@@ -57,7 +61,7 @@ class CompiledModule:
 def compile_captured(captured: Captured) -> CompiledModule:
     """`compile_quietly`, recorded: what a training run compiles shows in `stats()` and at exit."""
     compiled = compile_quietly(captured)
-    record(compiled.report)
+    record(compiled.report, kept=compiled.kept)
     return compiled
 
 
@@ -107,13 +111,55 @@ def import_captured(captured: Captured) -> ir.Module:
 def compile_module(
     module: ir.Module, target: Target, device: torch.device, *, name: str, dump: Dump | None = None
 ) -> CompiledModule:
-    """Lowers a module of any stage to a plan and compiles its kernels.
+    """Lowers a module of any stage to a plan and compiles its kernels, or finds both on disk. (A dump
+    shows every stage, so every stage is made for it.)
 
     Raises:
         LoweringError: a stage refuses the module. A kernel that fails to compile does not raise: it
             runs by its meaning, with a warning that names a saved module reproducing the failure.
     """
     dump = dump or Dump(None)
+    # A dump shows every stage, and passes from elsewhere have no text that could name an entry.
+    place = None if dump.wanted or in_force() else Place.of(module, target)
+    made = _find(place, target) or _make(module, target, dump, place)
+    plan, compiled = made.plan, made.kernels
+    for kernel, extern in _externs(plan).items():
+        compiled[kernel] = vendor.compile_extern(extern)
+    finished: dict[str, Compiled] = {}
+    for kernel, ready in compiled.items():
+        finished[kernel] = (
+            ready if isinstance(ready, Compiled) else _by_meaning(plan, kernel, ready, target)
+        )
+        dump.kernel(kernel, finished[kernel].files)
+    executors = {kernel: ready.executor for kernel, ready in finished.items()}
+    report = dump.report(describe(name, target.name, plan, finished), plan)
+    return CompiledModule(Program(plan, executors, device), report, made.kept)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A plan and its kernels, without the externs; `kept`: found on disk."""
+
+    plan: Plan
+    kernels: dict[str, Compiled | Exception]
+    kept: bool
+
+
+def _find(place: Place | None, target: Target) -> _Made | None:
+    """What an earlier compilation kept, if it did."""
+    entry = place.find() if place else None
+    if entry is None:
+        return None
+    try:
+        plan = read_plan(mlir.parse_verified(entry.pop(PLAN).decode()))
+        return _Made(plan, target.compile(_kernels(plan), entry), kept=True)
+    except Exception as error:  # whatever it is, the step can be made again
+        compile_cache.warn(error)
+        return None
+
+
+def _make(module: ir.Module, target: Target, dump: Dump, place: Place | None) -> _Made:
+    """Lowers and compiles, and keeps what comes of it unless a kernel failed."""
     planned = lower(
         module,
         on_stage=dump.module,
@@ -122,24 +168,24 @@ def compile_module(
         epilogues=target.epilogues,
     )
     plan = read_plan(planned)
-    externs = {kernel: extern for kernel, f in plan.kernels.items() if (extern := Extern.of(f))}
-    compiled = target.compile({k: f for k, f in plan.kernels.items() if k not in externs})
-    compiled |= {kernel: vendor.compile_extern(extern) for kernel, extern in externs.items()}
-    finished: dict[str, Compiled] = {}
-    for kernel, made in compiled.items():
-        finished[kernel] = (
-            made if isinstance(made, Compiled) else _by_meaning(plan, kernel, made, planned, target)
-        )
-        dump.kernel(kernel, finished[kernel].files)
-    executors = {kernel: made.executor for kernel, made in finished.items()}
-    report = dump.report(describe(name, target.name, plan, finished), plan)
-    return CompiledModule(Program(plan, executors, device), report)
+    code: dict[str, bytes] = {}
+    kernels = target.compile(_kernels(plan), code)
+    if place and not any(isinstance(kernel, Exception) for kernel in kernels.values()):
+        place.keep(planned, code)
+    return _Made(plan, kernels, kept=False)
 
 
-def _by_meaning(
-    plan: Plan, kernel: str, error: Exception, planned: ir.Module, target: Target
-) -> Compiled:
-    _warn(f"kernel {kernel}", error, planned, target)
+def _externs(plan: Plan) -> dict[str, Extern]:
+    return {kernel: extern for kernel, f in plan.kernels.items() if (extern := Extern.of(f))}
+
+
+def _kernels(plan: Plan) -> dict[str, ir.OpView]:
+    externs = _externs(plan)
+    return {kernel: f for kernel, f in plan.kernels.items() if kernel not in externs}
+
+
+def _by_meaning(plan: Plan, kernel: str, error: Exception, target: Target) -> Compiled:
+    _warn(f"kernel {kernel}", error, plan.module, target)
     return Compiled(
         meaning_of(plan.kernels[kernel]), "torch (meaning of the kernel)", _sentence(error)
     )

@@ -15,6 +15,7 @@ from keras.src.layers.layer import Layer
 
 from keras_triton.lowering.edits import in_force
 
+from . import collector
 from .bound_program import BoundProgram, Compile, Program
 from .capture import ROOT_LAYER, capture
 from .capture_errors import CaptureError
@@ -115,7 +116,8 @@ class CompiledFunction:
         if key in self._hopeless or not self._is_built() or self._waits(key):
             return None
         try:
-            return self._add(key, self.capture(arguments))
+            with collector.paused():
+                return self._add(key, self.capture(arguments))
         except CaptureError as error:
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if not error.transient or self._attempts[key] >= ATTEMPTS:

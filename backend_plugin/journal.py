@@ -35,11 +35,13 @@ class Stats:
         counts: calls and captures of all of them together. A step that is not compiled yet, or has
             an argument that is no tensor, runs op by op too, so there may be more such calls than
             refusals.
+        kept: how many of the programs were found on disk: nothing was lowered or compiled for them.
     """
 
     reports: tuple[Report, ...]
     refused: tuple[CaptureError, ...]
     counts: CallCounts
+    kept: int = 0
 
     @property
     def launches(self) -> int:
@@ -61,6 +63,7 @@ class Stats:
         """Everything but the reports' rows."""
         body = {
             "programs": [report.summary() for report in self.reports],
+            "programs_found_on_disk": self.kept,
             "launches": self.launches,
             "calls": asdict(self.counts),
             "fallbacks": self.fallbacks,
@@ -73,7 +76,8 @@ class Stats:
         console = console or Console()
         counts = self.counts
         console.print(
-            f"captures: {counts.captures}; programs: {len(self.reports)}, of {self.launches} launches; "
+            f"captures: {counts.captures}; programs: {len(self.reports)} ({self.kept} found on disk), "
+            f"of {self.launches} launches; "
             f"calls: {counts.compiled} compiled, {counts.op_by_op} op by op"
         )
         rows = [("launch on torch", *item) for item in self.fallbacks.items()]
@@ -86,18 +90,22 @@ class Stats:
 
 
 _reports: list[Report] = []
+_kept: list[Report] = []
 _refusals: list[CaptureError] = []
 _counts: list[CallCounts] = []
 
 
-def record(report: Report) -> None:
-    """Keeps a compiled step's report; with KERAS_TRITON_VERBOSE, what was compiled prints at exit.
+def record(report: Report, *, kept: bool) -> None:
+    """Keeps a compiled step's report, and whether the program was found on disk; with
+    KERAS_TRITON_VERBOSE, what was compiled prints at exit.
 
     At exit rather than at once: a table in the middle of Keras's progress bar helps nobody.
     """
     if not _reports and settings().verbose:
         atexit.register(_print)
     _reports.append(report)
+    if kept:
+        _kept.append(report)
 
 
 def record_refusal(error: CaptureError) -> None:
@@ -118,7 +126,7 @@ def stats() -> Stats:
         sum(counts.compiled for counts in _counts),
         sum(counts.op_by_op for counts in _counts),
     )
-    return Stats(tuple(_reports), tuple(_refusals), totals)
+    return Stats(tuple(_reports), tuple(_refusals), totals, len(_kept))
 
 
 def _counted(reasons: Iterable[str]) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 KERAS_TRITON_TARGET: auto, triton, cpu, interpret or reference; what kernels are built for.
 KERAS_TRITON_DUMP: a directory; every stage of every compiled step is written there.
-KERAS_TRITON_CACHE: a directory; kernels, tuning results, failing modules (default: the user's cache).
+KERAS_TRITON_CACHE: a directory; compiled steps, tuning results, failing modules (default: the user's
+    cache).
+KERAS_TRITON_CACHE_SIZE: megabytes that compiled steps may take there; 0 keeps none.
 KERAS_TRITON_AUTOTUNE: none, quick or full; how long configurations are searched.
 KERAS_TRITON_VERBOSE: 0, 1 or 2; what is printed at exit.
 """
@@ -24,7 +26,7 @@ Target = Literal["auto", "triton", "cpu", "interpret", "reference"]
 Effort = Literal["none", "quick", "full"]
 
 PREFIX = "KERAS_TRITON_"
-NAMES = ("TARGET", "DUMP", "CACHE", "AUTOTUNE", "VERBOSE")
+NAMES = ("TARGET", "DUMP", "CACHE", "CACHE_SIZE", "AUTOTUNE", "VERBOSE")
 LEVELS = ("0", "1", "2")
 
 
@@ -41,7 +43,8 @@ class Settings:
         "interpret" runs Triton kernels in Triton's interpreter, "reference" runs the plain
         meaning of every op on torch.
     dump: where every stage of every compiled step is written, or None.
-    cache: where kernels, tuning results and failing modules are kept between runs.
+    cache: where compiled steps, tuning results and failing modules are kept between runs.
+    cache_size: megabytes that compiled steps may take there; 0 keeps none.
     autotune: how long configurations are searched.
     verbose: at exit 0 says nothing, 1 a line for each compiled step, 2 a table for each.
     """
@@ -49,6 +52,7 @@ class Settings:
     target: Target = "auto"
     dump: Path | None = None
     cache: Path = field(default_factory=default_cache)
+    cache_size: int = 500
     autotune: Effort = "none"
     verbose: int = 0
 
@@ -72,6 +76,14 @@ def _directory(environment: Mapping[str, str], name: str) -> Path | None:
     return path
 
 
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    """The value of a variable that holds a whole number."""
+    value = environment.get(PREFIX + name) or str(default)
+    if not (value.isascii() and value.isdecimal()):
+        raise ValueError(f"{PREFIX}{name} must be a whole number, not {value!r}.")
+    return int(value)
+
+
 def read(environment: Mapping[str, str]) -> Settings:
     """Settings from a mapping of variables.
 
@@ -86,6 +98,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         target=cast(Target, _choice(environment, "TARGET", get_args(Target))),
         dump=_directory(environment, "DUMP"),
         cache=_directory(environment, "CACHE") or default_cache(),
+        cache_size=_number(environment, "CACHE_SIZE", Settings.cache_size),
         autotune=cast(Effort, _choice(environment, "AUTOTUNE", get_args(Effort))),
         verbose=int(_choice(environment, "VERBOSE", LEVELS)),
     )
@@ -96,11 +109,11 @@ def settings() -> Settings:
     """The process's settings, read at the first call; ``settings.cache_clear()`` rereads them.
 
     A cache folder that cannot be written (a read-only home) is replaced by one for this process,
-    with a warning: kernels must lie somewhere to run.
+    with a warning: what is tuned and what fails is wanted in this process, too.
     """
     chosen = read(os.environ)
     try:
-        chosen.cache.mkdir(parents=True, exist_ok=True)
+        chosen.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=chosen.cache):
             return chosen
     except OSError as error:
@@ -112,4 +125,4 @@ def settings() -> Settings:
             RuntimeWarning,
             stacklevel=2,
         )
-        return replace(chosen, cache=Path(folder))
+        return replace(chosen, cache=Path(folder), cache_size=0)

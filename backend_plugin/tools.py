@@ -24,6 +24,7 @@ from keras_triton.lowering.mlir import TensorType
 from keras_triton.lowering.work import floor_of
 
 from . import compile as compiler
+from . import compile_cache
 from .distance import distance, tolerance
 from .dump import Dump
 from .report import Report
@@ -252,15 +253,16 @@ def _print_rows(title: str, rows: Sequence[dict]) -> None:
 
 
 def print_info() -> None:
-    """Versions of what the compiler stands on, the device, and the settings in force."""
+    """Versions of what the compiler stands on, the device, the settings in force, and what is kept."""
     from triton_keras_loader.environment import installed_version
 
     from . import __version__
 
-    chosen = settings()
+    chosen, kept = settings(), compile_cache.look()
     print(f"keras-triton {__version__}, Python {platform.python_version()}")
     for package in ("keras", "torch", "triton", "mlir", "numpy"):
         print(f"{package} {installed_version(package)}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     print(f"{device}, {torch.get_num_threads()} CPU threads")
     print(chosen)
+    print(kept.summary())

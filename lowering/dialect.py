@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,15 +177,18 @@ def verify(module: ir.Module) -> None:
             verify_op(op)
 
 
-def walk(op: ir.Operation) -> Iterator[ir.Operation]:
-    """Every op nested in `op`, outermost first (MLIR's own walk turns exceptions into
-    RuntimeError).
-    """
-    for region in op.regions:
-        for block in region.blocks:
-            for inner in block.operations:
-                yield inner.operation
-                yield from walk(inner.operation)
+def walk(op: ir.Operation) -> list[ir.Operation]:
+    """Every op nested in `op`, outermost first."""
+    found: list[ir.Operation] = []
+
+    def add(inner: ir.Operation) -> ir.WalkResult:
+        found.append(inner)
+        return ir.WalkResult.ADVANCE
+
+    # Through blocks, the bindings make each op a view of its dialect's own class, and import that
+    # dialect: several times as slow, and 50 ms for linalg.
+    op.walk(add, ir.WalkOrder.PRE_ORDER)
+    return found[1:]
 
 
 def verify_op(op: ir.Operation) -> None:

@@ -105,8 +105,9 @@ class TensorType:
         Raises:
             DialectError: not a ranked, static tensor of a supported element type.
         """
-        kind = type_or_value.type if isinstance(type_or_value, ir.Value) else type_or_value
-        return _parse_type(str(kind))
+        return _of_type(
+            type_or_value.type if isinstance(type_or_value, ir.Value) else type_or_value
+        )
 
     @classmethod
     def of_torch(cls, tensor: torch.Tensor) -> TensorType:
@@ -130,7 +131,9 @@ def _known() -> str:
 
 
 @cache
-def _parse_type(text: str) -> TensorType:
+def _of_type(kind: ir.Type) -> TensorType:
+    # To print a type takes ten times as long as to look it up, and lowering asks ten thousands of times.
+    text = str(kind)
     match = _TYPE.match(text)
     if match is None or not (match[2] in TORCH_DTYPES or match[2] in OPAQUE):
         raise DialectError(f"{text} is not a static tensor of {_known()}")
@@ -161,14 +164,24 @@ def parse(text: str) -> ir.Module:
     """
     from . import dialect, loops
 
+    module = parse_verified(text)
     with context(), ir.Location.unknown():
-        try:
-            module = ir.Module.parse(text)
-        except ir.MLIRError as error:
-            raise DialectError(f"this is no module of the compiler: {error}") from None
         dialect.verify(module)
         loops.verify(module)
     return module
+
+
+def parse_verified(text: str) -> ir.Module:
+    """The module of a text that `text` gave for a verified module: only MLIR looks at it again.
+
+    Raises:
+        DialectError: the text does not parse.
+    """
+    with context(), ir.Location.unknown():
+        try:
+            return ir.Module.parse(text)
+        except ir.MLIRError as error:
+            raise DialectError(f"this is no module of the compiler: {error}") from None
 
 
 def text(module: ir.Module) -> str:

@@ -10,6 +10,8 @@ _home = tempfile.mkdtemp(prefix="keras-triton-tests-")
 os.environ["KERAS_BACKEND"] = "triton"
 os.environ["KERAS_HOME"] = os.path.join(_home, "keras")
 os.environ["KERAS_TRITON_CACHE"] = os.path.join(_home, "cache")
+# A test sees what the compiler makes now, not what it made in another test.
+os.environ["KERAS_TRITON_CACHE_SIZE"] = "0"
 
 
 def pytest_addoption(parser):

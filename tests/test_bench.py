@@ -8,7 +8,7 @@ class FakeWorker:
 
     SECONDS = {"triton": 0.002, "torch": 0.005}  # noqa: RUF012
 
-    def __init__(self, backend, model, batch):
+    def __init__(self, backend, model, batch, cache):
         self.backend = backend
 
     def run(self, mode, steps):
@@ -29,6 +29,7 @@ def test_ratios_are_of_the_peer_to_ours(monkeypatch, capsys):
         assert row["ratio_median"] == 2.5
         assert row["ratio_quartiles"] == [2.5, 2.5]
         assert (row["ours_ms"], row["peer_ms"]) == (2.0, 5.0)
+        assert row["ours_first_again_s"] == 0.0
     run._print(rows)
     assert "2.50" in capsys.readouterr().out
 

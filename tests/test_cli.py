@@ -294,3 +294,24 @@ def test_examples_without_scikit_learn_say_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert cli.main(["explain", "digits"]) == 2
     assert "pip install scikit-learn" in capsys.readouterr().err
+
+
+def test_cache_shows_and_clears_what_is_kept(module, capsys, environment, tmp_path):
+    environment("KERAS_TRITON_CACHE", str(tmp_path))
+    environment("KERAS_TRITON_CACHE_SIZE", "5")
+    report_of(capsys, "compile", module)
+    body = report_of(capsys, "cache")
+    assert (body["folder"], body["entries"], body["limit"]) == (
+        str(tmp_path / "compiled"),
+        1,
+        5_000_000,
+    )
+    assert body["bytes"] == next((tmp_path / "compiled").iterdir()).stat().st_size
+    assert cli.main(["info"]) == 0
+    assert "1 compiled steps, 0.0 of at most 5 MB" in capsys.readouterr().out
+    assert report_of(capsys, "cache", "--clear")["removed"] == 1
+    assert cli.main(["cache"]) == 0
+    assert "0 compiled steps" in capsys.readouterr().out
+    (tmp_path / "compiled").chmod(0o777)
+    assert cli.main(["cache"]) == 2
+    assert "other users may write" in capsys.readouterr().err

@@ -53,8 +53,8 @@ def swish(shape, dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", SIZES)
-def test_pointwise(tmp_path, shape, dtype):
-    check(swish(shape, dtype), tmp_path)
+def test_pointwise(shape, dtype):
+    check(swish(shape, dtype))
 
 
 def softmax(rows, columns, dtype="f32"):
@@ -113,27 +113,27 @@ def loop(block_p, block_r, slices=1):
     "config", [None, loop(4, 64), loop(2, 16), loop(1, 16, 2), loop(4, 8, 8)], ids=str
 )
 @pytest.mark.parametrize(("rows", "columns"), [((5,), (37,)), ((2, 3), (4, 8)), ((), (50,))])
-def test_reductions(tmp_path, rows, columns, config):
+def test_reductions(rows, columns, config):
     if config and not rows:
         config = config | {"block_p": 1}
-    check(softmax(rows, columns), tmp_path, config)
+    check(softmax(rows, columns), config)
 
 
 @pytest.mark.parametrize("config", [loop(2, 16, 2), loop(1, 1, 4), loop(4, 8, 4)], ids=str)
-def test_slices_that_reach_beyond_rows_of_whole_tiles(tmp_path, config):
+def test_slices_that_reach_beyond_rows_of_whole_tiles(config):
     """48 columns are whole tiles, yet two slices of two tiles of 16 cover 64."""
-    check(softmax((5,), (48 if config["block_r"] > 1 else 33,)), tmp_path, config)
+    check(softmax((5,), (48 if config["block_r"] > 1 else 33,)), config)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 @pytest.mark.parametrize("config", [None, loop(2, 16, 2)], ids=["whole", "split"])
-def test_half_precision_rows(tmp_path, dtype, config):
-    check(softmax((7,), (33,), dtype), tmp_path, config)
+def test_half_precision_rows(dtype, config):
+    check(softmax((7,), (33,), dtype), config)
 
 
 @pytest.mark.parametrize("config", [None, loop(8, 8), loop(16, 4, 4)], ids=str)
 @pytest.mark.parametrize("shape", [(33, 19), (3, 11, 19)])
-def test_column_sums(tmp_path, shape, config):
+def test_column_sums(shape, config):
     """The sum over all leading axes, as a bias gradient takes it, and its double."""
     *leading, columns = shape
     every = (*range(1, len(shape)), 0)
@@ -144,10 +144,10 @@ def test_column_sums(tmp_path, shape, config):
     ]
     arguments = {"g": type_of(shape, "f32")}
     text = region_text("bias_grad", arguments, generics, ["total", "twice"], (1, len(leading)))
-    check(text, tmp_path, config)
+    check(text, config)
 
 
-def test_batch_statistics(tmp_path):
+def test_batch_statistics():
     """Mean, variance and normalized values of columns: two levels, then a pass over all."""
     rows, columns = 70, 12
     matrix, row = type_of((rows, columns), "f32"), type_of((columns,), "f32")
@@ -173,10 +173,10 @@ def test_batch_statistics(tmp_path):
         "batch_norm", {"x": matrix, "m": row}, generics, ["y", "mean", "moving"], (1, 1)
     )
     for config in (None, loop(4, 16), loop(16, 8, 4)):
-        check(text, tmp_path, config)
+        check(text, config)
 
 
-def test_permuted_and_broadcast_reads(tmp_path):
+def test_permuted_and_broadcast_reads():
     kind = "tensor<3x4x5xf32>"
     arguments = {
         "turned": "tensor<5x3x4xf32>", "middle": "tensor<4xf32>", "first": "tensor<3x1x1xf32>",
@@ -190,10 +190,10 @@ def test_permuted_and_broadcast_reads(tmp_path):
         f"%s{i} = arith.mulf %s{i - 1}, %x{i + 1} : f32\n" for i in range(1, 4)
     )
     y = Generic("y", reads, kind, f"{body}%r = arith.addf %s3, %x5 : f32")
-    check(region_text("reads", arguments, [y], ["y"]), tmp_path)
+    check(region_text("reads", arguments, [y], ["y"]))
 
 
-def test_full_values_of_rows_and_columns_only(tmp_path):
+def test_full_values_of_rows_and_columns_only():
     """Reductions of values that do not vary along all of the tile."""
     row, column = "tensor<6xf32>", "tensor<8xf32>"
     generics = [
@@ -213,16 +213,16 @@ def test_full_values_of_rows_and_columns_only(tmp_path):
         "thin", {"a": row, "k": column}, generics, ["rows", "columns", "count"], (1, 1)
     )
     for config in (loop(4, 8), loop(4, 2), loop(4, 2, 2)):
-        check(text, tmp_path, config)
+        check(text, config)
 
 
-def test_scalars(tmp_path):
+def test_scalars():
     body = "%c = arith.constant 1 : i64\n%r = arith.addi %x0, %c : i64"
     step = Generic("next", (("step", ()),), "tensor<i64>", body)
-    check(region_text("count", {"step": "tensor<i64>"}, [step], ["next"]), tmp_path)
+    check(region_text("count", {"step": "tensor<i64>"}, [step], ["next"]))
 
 
-def test_loss_mean(tmp_path):
+def test_loss_mean():
     """A reduction of everything to one number, in one program and in several."""
     body = "%e = arith.subf %x0, %x1 : f32\n%r = arith.mulf %e, %e : f32"
     total = Generic("total", (("y", (0, 1)), ("t", (0, 1))), "tensor<f32>", body, "arith.addf")
@@ -231,23 +231,23 @@ def test_loss_mean(tmp_path):
     arguments = {"y": "tensor<50x37xf32>", "t": "tensor<50x37xf32>"}
     text = region_text("mse", arguments, [total, mean], ["mean"], (0, 2))
     for config in (None, loop(1, 256), loop(1, 128, 8)):
-        check(text, tmp_path, config)
+        check(text, config)
 
 
-def test_nothing_to_do(tmp_path):
+def test_nothing_to_do():
     empty = Generic("y", (("x", (0,)),), "tensor<0xf32>", DOUBLE)
-    check(region_text("empty", {"x": "tensor<0xf32>"}, [empty], ["y"]), tmp_path)
+    check(region_text("empty", {"x": "tensor<0xf32>"}, [empty], ["y"]))
     total = Generic("y", (("x", (0, 1)),), "tensor<3xf32>", COPY, "arith.addf")
-    check(region_text("sums", {"x": "tensor<3x0xf32>"}, [total], ["y"], (1, 1)), tmp_path)
+    check(region_text("sums", {"x": "tensor<3x0xf32>"}, [total], ["y"], (1, 1)))
 
 
 @pytest.mark.parametrize(
     "config", [None, loop(2, 16), loop(2, 16, 2)], ids=["whole", "loop", "split"]
 )
-def test_in_place(tmp_path, config):
+def test_in_place(config):
     """An output may lie where an input does that is read where it is written."""
     module, function = kernel_of(softmax((5,), (37,)))
-    loaded = emit_triton.load(emit_triton.emit(function, config), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function, config))
     x, t = inputs_of(function)
     expected = interpret.run(module, [x, t])
     loaded.run([x, t, x, t, torch.empty(5)], interpret=True)
@@ -264,7 +264,7 @@ def test_offsets_beyond_31_bits_are_64_bits_wide():
     assert "tl.program_id(0).to(tl.int64)" in emit_triton.emit(function).source
 
 
-def test_random_words_are_the_reference_ones(tmp_path):
+def test_random_words_are_the_reference_ones():
     """One round of Philox on the element's index: unsigned products of 32 bits."""
     body = """%i = linalg.index 0 : index
 %c = arith.index_cast %i : index to i32
@@ -279,7 +279,7 @@ def test_random_words_are_the_reference_ones(tmp_path):
 %r = arith.mulf %f, %u : f32"""
     y = Generic("y", (("key", ()),), "tensor<1000xf32>", body)
     text = region_text("draw", {"key": "tensor<i64>"}, [y], ["y"])
-    check(text, tmp_path, inputs=[torch.tensor(2**31 + 12345)], elementwise=True)
+    check(text, inputs=[torch.tensor(2**31 + 12345)], elementwise=True)
 
 
 def test_what_triton_cannot_express_is_named():
@@ -322,10 +322,10 @@ def test_source_stays_as_it_is(name):
 @pytest.mark.parametrize(
     ("name", "capability"), [(name, 90) for name in SOURCES] + [("softmax", 80), ("softmax", 100)]
 )
-def test_compiles_without_spills(tmp_path, name, capability):
+def test_compiles_without_spills(name, capability):
     text, config = SOURCES[name]()
     _module, function = kernel_of(text)
-    loaded = emit_triton.load(emit_triton.emit(function, config), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function, config))
     for launch in loaded.program.launches:
         assert compile_offline(launch, loaded.dtypes(), capability).spills == 0
 

@@ -10,11 +10,12 @@ from keras_triton.settings import NAMES, PREFIX, read, settings
 
 def test_defaults():
     chosen = read({})
-    assert (chosen.target, chosen.dump, chosen.autotune, chosen.verbose) == (
+    assert (chosen.target, chosen.dump, chosen.autotune, chosen.verbose, chosen.cache_size) == (
         "auto",
         None,
         "none",
         0,
+        500,
     )
     assert chosen.cache == module.default_cache()
     assert chosen.cache.name == "keras-triton"
@@ -26,6 +27,7 @@ def test_values(tmp_path):
             "KERAS_TRITON_TARGET": "cpu",
             "KERAS_TRITON_DUMP": str(tmp_path),
             "KERAS_TRITON_CACHE": "~/kernels",
+            "KERAS_TRITON_CACHE_SIZE": "20",
             "KERAS_TRITON_AUTOTUNE": "full",
             "KERAS_TRITON_VERBOSE": "2",
         }
@@ -33,6 +35,7 @@ def test_values(tmp_path):
     assert (chosen.target, chosen.autotune, chosen.verbose) == ("cpu", "full", 2)
     assert chosen.dump == tmp_path
     assert chosen.cache == Path.home() / "kernels"
+    assert chosen.cache_size == 20
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,8 @@ def test_values(tmp_path):
         ("TARGET", "cuda", "auto, triton, cpu, interpret, reference"),
         ("AUTOTUNE", "yes", "none, quick, full"),
         ("VERBOSE", "3", "0, 1, 2"),
+        ("CACHE_SIZE", "-1", "a whole number"),
+        ("CACHE_SIZE", "1 GB", "a whole number"),
         ("DUMP", __file__, "a directory"),
         ("CACHE", __file__, "a directory"),
     ],
@@ -76,6 +81,7 @@ def test_a_cache_that_cannot_be_written_is_replaced(tmp_path):
             chosen = settings()
         assert settings() is chosen, "one warning a process"
         (chosen.cache / "kernel").write_text("can be kept")
+        assert chosen.cache_size == 0, "nothing is kept for nobody"
     settings.cache_clear()
 
 

@@ -31,7 +31,7 @@ def op_of(name):
 
 @pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
 @pytest.mark.parametrize("name", UNARY)
-def test_unary(tmp_path, name, dtype):
+def test_unary(name, dtype):
     # The trigonometric meaning of a huge angle depends on its last bit.
     values = (
         SPECIAL[:8]
@@ -41,11 +41,11 @@ def test_unary(tmp_path, name, dtype):
     x = torch.tensor(values + NOT_FINITE, dtype=torch.float64)
     x = x.to({"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16}[dtype])
     text = pointwise(f"%r = {op_of(name)} %x0 : {dtype}", [dtype], dtype, len(x))
-    check(text, tmp_path, inputs=[x], elementwise=True)
+    check(text, inputs=[x], elementwise=True)
 
 
 @pytest.mark.parametrize("name", BINARY)
-def test_binary(tmp_path, name):
+def test_binary(name):
     values = torch.tensor(SPECIAL[:8] + NOT_FINITE)
     a, b = (t.flatten().contiguous() for t in torch.meshgrid(values, values, indexing="ij"))
     if name in ("powf", "divf"):
@@ -55,27 +55,27 @@ def test_binary(tmp_path, name):
         # A remainder by 1e-7 depends on the last bit.
         keep = b.abs() > 1e-3
         a, b = a[keep].contiguous(), b[keep].contiguous()
-    check(pointwise(f"%r = {op_of(name)} %x0, %x1 : f32", ["f32"] * 2, "f32", len(a)), tmp_path,
+    check(pointwise(f"%r = {op_of(name)} %x0, %x1 : f32", ["f32"] * 2, "f32", len(a)),
           inputs=[a, b], elementwise=True)  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["i8", "i32", "i64"])
 @pytest.mark.parametrize("name", INTEGER)
-def test_integers(tmp_path, name, dtype):
+def test_integers(name, dtype):
     torch_dtype = {"i8": torch.int8, "i32": torch.int32, "i64": torch.int64}[dtype]
     a = torch.tensor([-7, 7, -7, 7, 100, -100, 0, 3], dtype=torch_dtype)
     b = torch.tensor([2, -2, -2, 2, 3, 5, 1, 7], dtype=torch_dtype)
     text = pointwise(f"%r = arith.{name} %x0, %x1 : {dtype}", [dtype] * 2, dtype, len(a))
-    check(text, tmp_path, inputs=[a, b], elementwise=True)
+    check(text, inputs=[a, b], elementwise=True)
 
 
 @pytest.mark.parametrize("name", ["shli", "shrsi", "shrui"])
-def test_shifts(tmp_path, name):
+def test_shifts(name):
     a = torch.tensor([-7, 7, -(2**31), 2**31 - 1], dtype=torch.int32)
     text = pointwise(
         f"%c = arith.constant 3 : i32\n%r = arith.{name} %x0, %c : i32", ["i32"], "i32", 4
     )
-    check(text, tmp_path, inputs=[a])
+    check(text, inputs=[a])
 
 
 PREDICATES = ["oeq", "ogt", "oge", "olt", "ole", "one", "ord", "ueq", "ugt", "uge", "ult", "ule",
@@ -83,21 +83,21 @@ PREDICATES = ["oeq", "ogt", "oge", "olt", "ole", "one", "ord", "ueq", "ugt", "ug
 
 
 @pytest.mark.parametrize("predicate", PREDICATES)
-def test_float_comparisons(tmp_path, predicate):
+def test_float_comparisons(predicate):
     values = torch.tensor([1.0, -1.0, float("nan"), float("inf")])
     a, b = (t.flatten().contiguous() for t in torch.meshgrid(values, values, indexing="ij"))
     text = pointwise(f"%r = arith.cmpf {predicate}, %x0, %x1 : f32", ["f32"] * 2, "i1", len(a))
-    check(text, tmp_path, inputs=[a, b], elementwise=True)
+    check(text, inputs=[a, b], elementwise=True)
 
 
 @pytest.mark.parametrize(
     "predicate", ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"]
 )
-def test_integer_comparisons(tmp_path, predicate):
+def test_integer_comparisons(predicate):
     values = torch.tensor([1, -1, 0, 2**31 - 1], dtype=torch.int32)
     a, b = (t.flatten().contiguous() for t in torch.meshgrid(values, values, indexing="ij"))
     text = pointwise(f"%r = arith.cmpi {predicate}, %x0, %x1 : i32", ["i32"] * 2, "i1", len(a))
-    check(text, tmp_path, inputs=[a, b], elementwise=True)
+    check(text, inputs=[a, b], elementwise=True)
 
 
 CONVERSIONS = {
@@ -135,14 +135,14 @@ CONVERSIONS = {
 
 
 @pytest.mark.parametrize("case", CONVERSIONS)
-def test_conversions(tmp_path, case):
+def test_conversions(case):
     body, dtype, result = CONVERSIONS[case]
-    check(pointwise(body, [dtype], result, 37), tmp_path)
+    check(pointwise(body, [dtype], result, 37))
 
 
 @pytest.mark.parametrize("combiner", ["addf", "mulf", "maximumf", "minimumf"])
 @pytest.mark.parametrize("block", [32, 8])
-def test_float_reductions_with_nan(tmp_path, combiner, block):
+def test_float_reductions_with_nan(combiner, block):
     x = torch.linspace(-2, 2, 5 * 19).reshape(5, 19)
     x[1, 4], x[2, 18], x[3, 0] = float("nan"), float("inf"), float("-inf")
     y = Generic(
@@ -154,7 +154,7 @@ def test_float_reductions_with_nan(tmp_path, combiner, block):
     )
     text = region_text("rows", {"x": "tensor<5x19xf32>"}, [y], ["y"], (1, 1))
     config = {"block_p": 2, "block_r": block, "slices": 1, "num_warps": 4, "num_stages": 2}
-    check(text, tmp_path, config, inputs=[x], elementwise=True)
+    check(text, config, inputs=[x], elementwise=True)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_float_reductions_with_nan(tmp_path, combiner, block):
      ("andi", "i1"), ("ori", "i1"), ("ori", "i32"), ("andi", "i32")],
 )  # fmt: skip
 @pytest.mark.parametrize("block", [32, 8])
-def test_integer_reductions(tmp_path, combiner, dtype, block):
+def test_integer_reductions(combiner, dtype, block):
     body = f"%r = arith.ori %x0, %x0 : {dtype}"
     y = Generic("y", (("x", (0, 1)),), f"tensor<3x{dtype}>", body, f"arith.{combiner}")
     text = region_text("rows", {"x": f"tensor<3x19x{dtype}>"}, [y], ["y"], (1, 1))
     config = {"block_p": 2, "block_r": block, "slices": 1, "num_warps": 4, "num_stages": 2}
-    check(text, tmp_path, config)
+    check(text, config)

@@ -27,15 +27,15 @@ def config(block):
     return {"block_p": block, "block_r": 1, "slices": 1, "num_warps": 4, "num_stages": 2}
 
 
-def test_instances(tmp_path):
-    check(sgd(), tmp_path)
-    loaded = check(sgd(), tmp_path, config(64))
+def test_instances():
+    check(sgd())
+    loaded = check(sgd(), config(64))
     assert loaded.program.launches[0].grid == (1 + 1 + 11 + 1 + 2, 1, 1)
 
 
-def test_in_place(tmp_path):
+def test_in_place():
     module, function = kernel_of(sgd())
-    loaded = emit_triton.load(emit_triton.emit(function), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function))
     inputs = inputs_of(function)
     expected = interpret.run(module, inputs)
     outputs = [inputs[4 * (i // 2) + (1 - i % 2)] for i in range(2 * len(SHAPES))]
@@ -44,9 +44,9 @@ def test_in_place(tmp_path):
         compare(output, value)
 
 
-def test_tables_are_kept_while_addresses_stay(tmp_path):
+def test_tables_are_kept_while_addresses_stay():
     _module, function = kernel_of(sgd())
-    loaded = emit_triton.load(emit_triton.emit(function), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function))
     tensors = [*inputs_of(function), *(torch.empty(s) for s in SHAPES for _ in range(2))]
     first = loaded.buffers(tensors)
     assert loaded.buffers(tensors) is first
@@ -55,9 +55,9 @@ def test_tables_are_kept_while_addresses_stay(tmp_path):
     assert moved["owners"] is first["owners"]
 
 
-def test_misaligned_tensors(tmp_path):
+def test_misaligned_tensors():
     module, function = kernel_of(sgd([(40,), (3,)]))
-    loaded = emit_triton.load(emit_triton.emit(function), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function))
     inputs = inputs_of(function)
     expected = interpret.run(module, inputs)
     outputs = [torch.empty(41)[1:], torch.empty(40), torch.empty(3), torch.empty(3)]
@@ -66,9 +66,9 @@ def test_misaligned_tensors(tmp_path):
         compare(output, value)
 
 
-def test_full_blocks_move_16_bytes_at_once(tmp_path):
+def test_full_blocks_move_16_bytes_at_once():
     _module, function = kernel_of(sgd([(4096,), (100,)]))
-    loaded = emit_triton.load(emit_triton.emit(function, config(1024)), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function, config(1024)))
     report = compile_offline(loaded.program.launches[0], loaded.dtypes(), 90)
     assert report.spills == 0
     assert "ld.global.v4.b32" in report.ptx

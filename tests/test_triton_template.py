@@ -67,18 +67,18 @@ def dense(dtype="f32", m=17, n=10, k=33):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
-def test_matmul(tmp_path, dtype):
-    loaded = check(dense(dtype), tmp_path)
+def test_matmul(dtype):
+    loaded = check(dense(dtype))
     assert loaded.generated.outputs == ("out0", "out1")
 
 
-def test_split_matmul(tmp_path):
+def test_split_matmul():
     _module, function = kernel_of(dense(k=300))
     config = emit_triton.default_config(function) | {"split_k": 4, "block_k": 16}
-    check(dense(k=300), tmp_path, config)
+    check(dense(k=300), config)
 
 
-def test_batch_matmul_reads_a_value_a_batch(tmp_path):
+def test_batch_matmul_reads_a_value_a_batch():
     kind = "tensor<3x5x7xf32>"
     reads = (("op", (0, 1, 2)), ("scale", (0, None, None)), ("shift", (0, 1)))
     body = "%s = arith.mulf %x0, %x1 : f32\n%r = arith.addf %s, %x2 : f32"
@@ -88,10 +88,10 @@ def test_batch_matmul_reads_a_value_a_batch(tmp_path):
         "scale": "tensor<3x1x1xf32>", "shift": "tensor<3x5xf32>",
     }  # fmt: skip
     text = template("batch_matmul", arguments, ["a", "b"], [kind], NO_TRANSPOSE, [scaled], ["out"])
-    check(text, tmp_path)
+    check(text)
 
 
-def test_conv2d(tmp_path):
+def test_conv2d():
     kind = "tensor<2x6x5x9xf32>"
     arguments = {
         "x": "tensor<2x6x5x3xf32>", "w": "tensor<3x3x3x9xf32>",
@@ -99,82 +99,79 @@ def test_conv2d(tmp_path):
     }  # fmt: skip
     check(
         template("conv2d", arguments, ["x", "w"], [kind], CONV, [bias_relu(kind, 4, 3)], ["out"]),
-        tmp_path,
     )
 
 
-def test_conv2d_gradients(tmp_path):
+def test_conv2d_gradients():
     x, w, g = "tensor<2x6x5x3xf32>", "tensor<3x3x3x9xf32>", "tensor<2x6x5x9xf32>"
     attributes = CONV.replace("{", "{shape = array<i64: 2, 6, 5, 3>, ")
-    check(template("conv2d_input_grad", {"g": g, "w": w}, ["g", "w"], [x], attributes), tmp_path)
+    check(template("conv2d_input_grad", {"g": g, "w": w}, ["g", "w"], [x], attributes))
     attributes = CONV.replace("{", "{shape = array<i64: 3, 3, 3, 9>, ")
-    check(template("conv2d_kernel_grad", {"g": g, "x": x}, ["g", "x"], [w], attributes), tmp_path)
+    check(template("conv2d_kernel_grad", {"g": g, "x": x}, ["g", "x"], [w], attributes))
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-def test_rows_of_any_rank(tmp_path, name):
+def test_rows_of_any_rank(name):
     kind = "tensor<2x3x11xf32>"
-    check(template(name, {"x": kind}, ["x"], [kind]), tmp_path)
-    check(template(f"{name}_grad", {"g": kind, "p": kind}, ["g", "p"], [kind]), tmp_path)
+    check(template(name, {"x": kind}, ["x"], [kind]))
+    check(template(f"{name}_grad", {"g": kind, "p": kind}, ["g", "p"], [kind]))
     vector = "tensor<11xf32>"
-    check(template(name, {"x": vector}, ["x"], [vector]), tmp_path)
+    check(template(name, {"x": vector}, ["x"], [vector]))
 
 
 @pytest.mark.parametrize("returned", [["op#0"], ["op#1", "op#0", "op#2"]])
-def test_layer_norm_with_results_that_nobody_reads(tmp_path, returned):
+def test_layer_norm_with_results_that_nobody_reads(returned):
     kind, rows, parameter = "tensor<2x3x11xf32>", "tensor<2x3xf32>", "tensor<11xf32>"
     arguments = {"x": kind, "weight": parameter, "bias": parameter}
     text = template("layer_norm", arguments, list(arguments), [kind, rows, rows],
                     "{epsilon = 1.0e-3 : f64}", returned=returned)  # fmt: skip
-    check(text, tmp_path)
+    check(text)
 
 
-def test_layer_norm_gradient(tmp_path):
+def test_layer_norm_gradient():
     kind, rows, parameter = "tensor<2x3x11xf32>", "tensor<2x3xf32>", "tensor<11xf32>"
     arguments = {"g": kind, "x": kind, "mean": rows, "rstd": rows, "weight": parameter}
     check(
         template("layer_norm_grad", arguments, list(arguments), [kind, parameter, parameter]),
-        tmp_path,
     )
 
 
-def test_cross_entropy(tmp_path):
+def test_cross_entropy():
     logits, target, loss = "tensor<7x11xf32>", "tensor<7xi64>", "tensor<7xf32>"
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.randn(7, 11, generator=generator), torch.arange(7)
     text = template("cross_entropy", {"x": logits, "t": target}, ["x", "t"], [loss, loss])
-    check(text, tmp_path, inputs=[x, labels])
+    check(text, inputs=[x, labels])
     arguments = {"g": loss, "x": logits, "t": target, "lse": loss}
     text = template("cross_entropy_grad", arguments, list(arguments), [logits])
-    check(text, tmp_path, inputs=[torch.randn(7), x, labels, torch.logsumexp(x, -1)])
+    check(text, inputs=[torch.randn(7), x, labels, torch.logsumexp(x, -1)])
 
 
-def test_pools(tmp_path):
+def test_pools():
     x, y = "tensor<2x6x4x3xf32>", "tensor<2x3x2x3xf32>"
-    check(template("avg_pool2d", {"x": x}, ["x"], [y], POOL), tmp_path)
-    check(template("max_pool2d", {"x": x}, ["x"], [y, y.replace("f32", "i32")], POOL), tmp_path)
+    check(template("avg_pool2d", {"x": x}, ["x"], [y], POOL))
+    check(template("max_pool2d", {"x": x}, ["x"], [y, y.replace("f32", "i32")], POOL))
 
 
-def test_one_tensor_in_two_roles(tmp_path):
+def test_one_tensor_in_two_roles():
     kind = "tensor<8x8xf32>"
     squared = Generic(
         "out", (("op", (0, 1)), ("a", (0, 1))), kind, "%r = arith.addf %x0, %x1 : f32"
     )
     check(
         template("matmul", {"a": kind}, ["a", "a"], [kind], NO_TRANSPOSE, [squared], ["out"]),
-        tmp_path,
     )
 
 
-def test_epilogue_compiles_without_spills(tmp_path):
+def test_epilogue_compiles_without_spills():
     _module, function = kernel_of(dense("bf16", 256, 128, 512))
-    loaded = emit_triton.load(emit_triton.emit(function), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function))
     for launch in loaded.program.launches:
         report = compile_offline(launch, loaded.dtypes(), 90)
         assert report.spills == 0
 
 
-def test_what_no_template_does_is_named(tmp_path):
+def test_what_no_template_does_is_named():
     kind = "tensor<8x8xf64>"
     text = template("matmul", {"a": kind, "b": kind}, ["a", "b"], [kind], NO_TRANSPOSE)
     _module, function = kernel_of(text)

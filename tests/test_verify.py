@@ -227,14 +227,15 @@ def test_stats_count_reasons_print_and_write_json():
         (fallback, fallback, Row("l", "native loop", (), (), Cost(1, 3, 0, False))),
     )
     refused = keras_triton.capture_errors.CaptureError("step", "layer", "it cannot be traced")
-    stats = Stats((report, report), (refused,), CallCounts(2, 10, 1))
+    stats = Stats((report, report), (refused,), CallCounts(2, 10, 1), kept=1)
     assert stats.fallbacks == {"no dialect op for aten.topk.default": 4}
     assert stats.refusals == {"it cannot be traced": 1}
     body = json.loads(stats.json())
     assert body["calls"] == {"captures": 2, "compiled": 10, "op_by_op": 1}
     assert (body["launches"], len(body["programs"])) == (6, 2)
     text = printed(stats, 120)
-    assert "captures: 2; programs: 2, of 6 launches; calls: 10 compiled, 1 op by op" in text
+    assert body["programs_found_on_disk"] == 1
+    assert "captures: 2; programs: 2 (1 found on disk), of 6 launches; calls: 10 compiled" in text
     for word in ("no dialect op for aten.topk.default", "it cannot be traced", "launch on torch"):
         assert word in text
 

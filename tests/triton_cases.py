@@ -148,11 +148,11 @@ def kernel_of(text: str):
     return module, next(f for name, f in mlir.functions(module).items() if name != "main")
 
 
-def check(text, directory, config=None, inputs=None, elementwise=False):
+def check(text, config=None, inputs=None, elementwise=False):
     """Interprets the kernel of `text` and compares with the module's meaning; returns it loaded."""
     module, function = kernel_of(text)
     inputs = inputs_of(function) if inputs is None else inputs
-    loaded = emit_triton.load(emit_triton.emit(function, config), directory)
+    loaded = emit_triton.load(emit_triton.emit(function, config))
     types = [TensorType.of(kind) for kind in function.type.results]
     outputs = [torch.full(t.shape, 77).to(t.torch_dtype) for t in types]
     loaded.run([*inputs, *outputs], interpret=True)

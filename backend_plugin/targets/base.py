@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,8 @@ class Compiled:
         executor: binds it to memory.
         how: what runs, for reports: "native loop", "torch.mm", "Triton template matmul".
         fallback: why torch runs it although the compiler would have liked to, or "".
-        files: makes the texts worth dumping, by file name ("relu_0.py", "relu_0.0.ptx").
+        files: makes the texts worth dumping, by file name ("relu_0.py", "relu_0.0.ptx"), while the
+            plan lives.
     """
 
     executor: Executor
@@ -40,8 +41,21 @@ class Target(Protocol):
     rows: int  # otherwise, the longest row (elements) of row ops that do
     epilogues: bool  # pointwise consumers go into the kernels of matmul and convolution
 
-    def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
-        """Every kernel function of a plan, compiled; an exception where one did not compile."""
+    @property
+    def host(self) -> str:
+        """What compiled code depends on besides its text: processor or GPU, compiler and options."""
+
+    def compile(
+        self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+    ) -> dict[str, Compiled | Exception]:
+        """Every kernel function of a plan, compiled; an exception where one did not compile.
+
+        `code` is what is worth keeping for the next process, by the target's own names: empty, it
+        takes what is compiled; else it is what an equal call has put there, which is used.
+
+        Raises:
+            Any error: what was kept cannot be used.
+        """
 
 
 def evaluate(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from .base import Target
 from .cpu import CpuTarget
 from .reference import ReferenceTarget
-from .triton import TritonTarget
 
 
 def choose(setting: str, device: torch.device) -> Target:
@@ -21,10 +18,9 @@ def choose(setting: str, device: torch.device) -> Target:
             + (f"this is on {device}" if device.type != "cuda" else "torch finds none")
             + "; interpret runs the same kernels without a GPU, in Triton's interpreter."
         )
-    makers: dict[str, Callable[[], Target]] = {
-        "cpu": CpuTarget,
-        "triton": lambda: TritonTarget(interpret=False),
-        "interpret": lambda: TritonTarget(interpret=True),
-        "reference": ReferenceTarget,
-    }
-    return makers[name]()
+    if name in ("triton", "interpret"):
+        # All of the kernels and their tuning comes with it, which a step on a CPU need not wait for.
+        from .triton import TritonTarget
+
+        return TritonTarget(interpret=name == "interpret")
+    return CpuTarget() if name == "cpu" else ReferenceTarget()

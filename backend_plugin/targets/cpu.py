@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from functools import partial
 
 from mlir import ir
@@ -13,7 +13,6 @@ from keras_triton.lowering.region import kernel_kind
 
 from .. import vendor
 from ..runtime import NativeExecutor
-from ..settings import settings
 from .base import Compiled
 
 
@@ -23,34 +22,45 @@ class CpuTarget:
     rows = 0
     epilogues = False
 
-    def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
+    @property
+    def host(self) -> str:
+        return emit_llvm.jit.host()
+
+    def compile(
+        self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+    ) -> dict[str, Compiled | Exception]:
         loops = {name: f for name, f in functions.items() if kernel_kind(f) in emit_llvm.KINDS}
         compiled: dict[str, Compiled | Exception] = {}
-        compiled.update(self._native(loops))
+        compiled.update(self._native(loops, code))
         for name, function in functions.items():
             if name not in loops:
                 compiled[name] = self._vendor(function)
         return compiled
 
-    def _native(self, loops: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
+    def _native(
+        self, loops: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+    ) -> dict[str, Compiled | Exception]:
         """All loops in one module, since a compiler's start costs more than a kernel; alone if one
         fails.
         """
+        kept = bool(code)
         try:
-            kernels = emit_llvm.compile_kernels(loops, settings().cache / "objects")
+            kernels = emit_llvm.compile_kernels(loops, code)
         except Exception as error:  # whatever the compiler raises must not end a training run
+            if kept:  # nothing was compiled, so no kernel is to blame
+                raise
             if len(loops) == 1:
                 return dict.fromkeys(loops, error)
             return {
                 name: made
                 for one in loops
-                for name, made in self._native({one: loops[one]}).items()
+                for name, made in self._native({one: loops[one]}, {}).items()
             }
         return {
             name: Compiled(
                 NativeExecutor(kernel),
                 f"native {kernel_kind(loops[name])}",
-                files=partial(_files, kernel),
+                files=partial(_files, name, loops[name]),
             )
             for name, kernel in kernels.items()
         }
@@ -63,6 +73,7 @@ class CpuTarget:
         )
 
 
-def _files(kernel: emit_llvm.NativeKernel) -> dict[str, str]:
+def _files(name: str, function: ir.OpView) -> dict[str, str]:
     """A kernel's loops as MLIR and its optimized LLVM IR, by file name."""
-    return {f"{kernel.name}.mlir": kernel.loops, f"{kernel.name}.ll": kernel.llvm_ir()}
+    loops = emit_llvm.loops_text(function)
+    return {f"{name}.mlir": loops, f"{name}.ll": emit_llvm.jit.llvm_ir(loops)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 from mlir import ir
 
@@ -14,8 +14,11 @@ class ReferenceTarget:
     decompose = False
     rows = 0
     epilogues = True
+    host = ""
 
-    def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
+    def compile(
+        self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+    ) -> dict[str, Compiled | Exception]:
         return {
             name: Compiled(meaning_of(function), "reference meaning")
             for name, function in functions.items()

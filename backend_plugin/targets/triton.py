@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 
 import torch
@@ -37,7 +37,14 @@ class TritonTarget:
         # Larger tiles than a GPU takes: the interpreter pays by the operation, not by the element.
         self.device: Device = INTERPRETER if interpret else of_cuda()
 
-    def compile(self, functions: Mapping[str, ir.OpView]) -> dict[str, Compiled | Exception]:
+    @property
+    def host(self) -> str:
+        return str(self.device)
+
+    def compile(
+        self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+    ) -> dict[str, Compiled | Exception]:
+        """Keeps nothing itself: Triton has a cache of machine code of its own."""
         compiled: dict[str, Compiled | Exception] = {}
         for name, function in functions.items():
             try:

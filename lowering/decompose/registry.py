@@ -63,7 +63,7 @@ def decompose_module(
     with context(), ir.Location.unknown():
         copied = parse(text(module))
         for function in functions(copied).values():
-            for op in list(dialect.walk(function.operation)):
+            for op in dialect.walk(function.operation):
                 if op.name in wanted and accept(op) and can_decompose(op):
                     decompose(op)
     return copied

@@ -4,16 +4,17 @@ A kernel is a C function of one packed table of addresses (its arguments, then i
 after instance for "multi") and a number of threads. All memory is contiguous and row-major. An
 output may share memory with an argument of the same type that the region reads only at identity.
 
-All kernels of a plan become one LLVM module; equal kernels are compiled once.
+All kernels of a plan become one LLVM module; equal kernels are compiled once. What comes of it is data
+that can be kept and loaded again.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mlir import ir
 
@@ -34,6 +35,8 @@ KINDS = ("loop", "multi", "scatter")
 _THREAD_NS = 10_000.0
 _OP_NS, _ACCESS_NS, _EXPENSIVE_NS = 0.02, 0.08, 0.4
 _SYMBOL = "KERNEL"
+# The parts of what is kept: machine code of all kernels; and name -> [symbol, threads] as JSON.
+OBJECT, TABLE = "kernels.o", "kernels.json"
 _OPENMP = """llvm.func @GOMP_parallel(!llvm.ptr, !llvm.ptr, i32, i32)
 llvm.func @omp_get_thread_num() -> i32
 llvm.func @omp_get_num_threads() -> i32
@@ -48,14 +51,12 @@ class NativeKernel:
         name: the kernel function's name.
         symbol: the native function; kernels of equal code share one.
         threads: the most threads its work is worth; more are not used.
-        loops: its MLIR text (scf, arith and llvm), a module on its own.
         address: of the native function `void (void **table, int32_t threads)`.
     """
 
     name: str
     symbol: str
     threads: int
-    loops: str
     address: int
     _library: jit.Library
     _call: Callable[[int, int], None] = field(init=False, repr=False, compare=False)
@@ -73,15 +74,6 @@ class NativeKernel:
             threads: how many of torch's OpenMP threads it may use (`torch.get_num_threads()`).
         """
         self._call(table, threads)
-
-    def llvm_ir(self, *, optimized: bool = True) -> str:
-        """The kernel's LLVM IR, made again for reading."""
-        return jit.llvm_ir(self.loops, optimized=optimized)
-
-    @property
-    def text(self) -> dict[str, str]:
-        """Its stages below "regions", by name: "loops" and "llvm" (optimized)."""
-        return {"loops": self.loops, "llvm": self.llvm_ir()}
 
 
 @dataclass(frozen=True)
@@ -101,34 +93,44 @@ class _Emitted:
 
 
 def compile_kernels(
-    functions: Mapping[str, ir.OpView], cache: Path | None = None
+    functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes] | None = None
 ) -> dict[str, NativeKernel]:
     """Compiles kernel functions of the KINDS to native code, as one module.
 
     Args:
         functions: name -> func.func of stage "regions".
-        cache: a folder of object files to look into first and to add to.
+        code: what an earlier call put there for the same functions is loaded; if there is nothing,
+            what is compiled is put there.
 
     Raises:
         RegionError: a function is not a loop region.
-        EmitError: an op has no CPU code, or LLVM refuses the module.
+        EmitError: an op has no CPU code, or LLVM refuses the module, or `code` is of other functions.
     """
-    emitted = {name: _emit(function) for name, function in functions.items()}
-    if not emitted:
+    if not functions:
         return {}
-    text = _module(list({item.symbol: item for item in emitted.values()}.values()))
-    code = jit.ObjectCache(cache).get(text) if cache is not None else jit.compile_object(text)
-    library = jit.Library(code)
+    code = {} if code is None else code
+    if OBJECT not in code:
+        code.update(_compile(functions))
+    table, library = json.loads(code[TABLE]), jit.Library(code[OBJECT])
+    if table.keys() != functions.keys():
+        raise EmitError("the machine code is of other kernels")
     return {
-        name: NativeKernel(
-            name, item.symbol, item.threads, _module([item]), library.address(item.symbol), library
-        )
-        for name, item in emitted.items()
+        name: NativeKernel(name, symbol, threads, library.address(symbol), library)
+        for name, (symbol, threads) in table.items()
     }
 
 
+def _compile(functions: Mapping[str, ir.OpView]) -> dict[str, bytes]:
+    emitted = {name: _emit(function) for name, function in functions.items()}
+    text = _module(list({item.symbol: item for item in emitted.values()}.values()))
+    table = {name: [item.symbol, item.threads] for name, item in emitted.items()}
+    return {OBJECT: jit.compile_object(text), TABLE: json.dumps(table).encode()}
+
+
 def loops_text(function: ir.OpView) -> str:
-    """The MLIR text that a kernel function becomes before MLIR and LLVM take over."""
+    """The MLIR text that a kernel function becomes before MLIR and LLVM take over: a module on its
+    own, in scf, arith and llvm.
+    """
     return _module([_emit(function)])
 
 

@@ -1,15 +1,13 @@
 """From MLIR text to callable addresses: MLIR's conversions, LLVM's optimizer and the ORC JIT.
 
 LLVM is reached through its C API, in the very library that the MLIR bindings are linked with, so
-both are always of one version. The machine code is a function of the text and of the host alone, so
-it can be kept as an object file: see `ObjectCache`.
+both are always of one version. The machine code is a function of the text, of the build and of the
+host alone, so it can be kept.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint8, c_uint64, c_void_p
@@ -35,36 +33,18 @@ _TUNING = {"X86": ",-prefer-256-bit"}
 OPENMP_SYMBOLS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 
-class ObjectCache:
-    """Object files in a folder, one a text, LLVM version and host; concurrent writers are safe."""
+def host() -> str:
+    """All that machine code depends on besides its text."""
+    llvm = _llvm()
+    return "\n".join(
+        [CONVERSIONS, OPTIMIZER.decode(), llvm.version, llvm.triple, llvm.cpu, llvm.features]
+    )
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
-    def get(self, text: str) -> bytes:
-        """The machine code of `text`, compiled only if it is not in the folder."""
-        file = self.folder / f"{self._key(text)}.o"
-        if file.exists():
-            return file.read_bytes()
-        code = compile_object(text)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(code)
-        partial.replace(file)
-        return code
-
-    def _key(self, text: str) -> str:
-        llvm = _llvm()
-        parts = [
-            text,
-            CONVERSIONS,
-            OPTIMIZER.decode(),
-            llvm.version,
-            llvm.triple,
-            llvm.cpu,
-            llvm.features,
-        ]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+def build() -> str:
+    """Which build of MLIR and LLVM this is."""
+    found = library_path().stat()
+    return f"{found.st_size} bytes of {found.st_mtime_ns}"
 
 
 def compile_object(text: str) -> bytes:
@@ -317,9 +297,12 @@ _POINTER_ARGUMENTS = [
 ]
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    """MLIR's C API; a look-up in it also finds the LLVM it is linked with."""
+def library_path() -> Path:
+    """Where MLIR's C API lies.
+
+    Raises:
+        EmitError: the bindings have none.
+    """
     import mlir._mlir_libs as libraries
 
     folder = Path(next(iter(libraries.__path__)))
@@ -327,7 +310,13 @@ def _library() -> ctypes.CDLL:
     found = sorted(folder.glob("libMLIRPythonCAPI.so*"))
     if not found:
         raise EmitError(f"the MLIR bindings in {folder} have no libMLIRPythonCAPI.so")
-    c = ctypes.CDLL(str(found[0]))
+    return found[0]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """MLIR's C API; a look-up in it also finds the LLVM it is linked with."""
+    c = ctypes.CDLL(str(library_path()))
     for name in _POINTER_RESULTS:
         getattr(c, name).restype = c_void_p
     for name in _POINTER_ARGUMENTS:

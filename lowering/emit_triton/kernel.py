@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from importlib.abc import ExecutionLoader
 from types import ModuleType
 from typing import Any
 
@@ -164,9 +162,9 @@ class LoadedKernel:
         return {name: tensor.dtype for name, tensor in tensors.items()}
 
 
-def load(generated: GeneratedKernel, directory: Path | str) -> LoadedKernel:
-    """Writes the source below `directory` (Triton reads it from disk) and makes it runnable."""
-    module = _import(generated, Path(directory)) if generated.source else None
+def load(generated: GeneratedKernel) -> LoadedKernel:
+    """Makes a kernel runnable."""
+    module = _import(generated) if generated.source else None
     if generated.template is None:
         launches = tuple(_launch(module, launch) for launch in generated.launches)
         return LoadedKernel(generated, Program(launches, generated.scratch))
@@ -191,23 +189,30 @@ def _launch(module: ModuleType | None, launch: GeneratedLaunch) -> Launch:
     )
 
 
-def _import(generated: GeneratedKernel, directory: Path) -> ModuleType:
+class _Source(ExecutionLoader):
+    """Generated source as a module that lies on no disk; `inspect`, and so Triton, asks here for it."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text, self.file = text, file
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+    def get_filename(self, fullname: str) -> str:
+        return self.file
+
+
+def _import(generated: GeneratedKernel) -> ModuleType:
     """The source as a module; the same source is the same module."""
     name = f"keras_triton_generated_{generated.name}_{generated.digest}"
     if name in sys.modules:
         return sys.modules[name]
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{generated.name}_{generated.digest}.py"
-    if not path.exists():
-        # Another process may load the same kernel: it must never read half a file.
-        descriptor, temporary = tempfile.mkstemp(suffix=".py", dir=directory)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(generated.source)
-        os.replace(temporary, path)
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise EmitError(f"{path} cannot be imported")
+    loader = _Source(
+        generated.source, f"keras_triton_generated/{generated.name}_{generated.digest}.py"
+    )
+    found = importlib.util.spec_from_loader(name, loader)
+    assert found is not None  # there is a loader
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
-    found.loader.exec_module(module)
+    loader.exec_module(module)
     return module

@@ -42,7 +42,7 @@ class Loop:
     combiner: str
     op: str
 
-    def reads(self) -> list[tuple[int, Dims]]:
+    def reads(self) -> Sequence[tuple[int, Dims]]:
         return self.body.reads(self.value)
 
     def tables(self) -> list[int]:

@@ -49,6 +49,9 @@ class Body:
         self._first: list[int] = []
         self._maker: list[int] = []
         self._numbers: dict[ScalarOp, int] = {}
+        # What a value needs is settled when it is made, and asked for at every attempt to fuse it.
+        self._live: dict[int, list[int]] = {}
+        self._reads: dict[int, list[tuple[Any, Dims]]] = {}
 
     def add(
         self,
@@ -116,8 +119,15 @@ class Body:
     def _whole(self, value: int) -> int:
         return self.add("arith.constant", (), ("index",), f"value = {value} : index")
 
-    def live(self, values: Iterable[int]) -> list[int]:
+    def live(self, values: Sequence[int]) -> Sequence[int]:
         """Positions in `ops` of what `values` need, in order."""
+        if len(values) != 1:
+            return self._needed(values)
+        if values[0] not in self._live:
+            self._live[values[0]] = self._needed(values)
+        return self._live[values[0]]
+
+    def _needed(self, values: Sequence[int]) -> list[int]:
         needed: set[int] = set()
         stack = [self._maker[value] for value in values]
         while stack:
@@ -127,9 +137,12 @@ class Body:
                 stack.extend(self._maker[value] for value in self.ops[position].operands)
         return sorted(needed)
 
-    def reads(self, value: int) -> list[tuple[Any, Dims]]:
+    def reads(self, value: int) -> Sequence[tuple[Any, Dims]]:
         """(source, dims) of every read that `value` needs, in order."""
-        return [self.ops[i].attributes for i in self.live([value]) if self.ops[i].name == "read"]
+        if value not in self._reads:
+            needed = (self.ops[position] for position in self.live([value]))
+            self._reads[value] = [op.attributes for op in needed if op.name == "read"]
+        return self._reads[value]
 
     def tables(self, value: int) -> list[Any]:
         """The sources in which `value` needs lookups, each once."""

@@ -18,7 +18,7 @@ class PassError(LoweringError):
 
 @dataclass(frozen=True)
 class Pass:
-    """A rewrite of a module of stage `takes` into a new module of stage `gives`.
+    """A rewrite of a module of stage `takes` into a module of stage `gives`.
 
     A pass never changes the module that it is given. `str(pass)` is its textual spelling with
     options.
@@ -37,7 +37,7 @@ class Pass:
         return " ".join(first.split()).partition(". ")[0].rstrip(".")
 
     def run(self, module: ir.Module) -> ir.Module:
-        """The rewritten module.
+        """The rewritten module; the same one, if there is nothing to rewrite in it.
 
         Raises:
             PassError: the module is of another stage, or holds what the pass cannot express.

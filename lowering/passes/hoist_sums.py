@@ -32,6 +32,8 @@ class HoistSums(Pass):
 
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
+        if not any(map(loop_of, functions(module).values())):
+            return module
         with context(), ir.Location.unknown():
             copied = parse(text(module))
             known = functions(copied)

@@ -33,11 +33,11 @@ class SimplifyLoops(Pass):
 
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
+        if not any(map(loop_of, functions(module).values())):
+            return module
         with context(), ir.Location.unknown():
             copied = parse(text(module))
             known = functions(copied)
-            if not any(map(loop_of, known.values())):
-                return copied
             # From the outermost in: what a loop does not need, the loops inside need not make.
             _simplify("main", known, named_twice(known))
             for function in code(copied).values():
