@@ -53,14 +53,14 @@ def test_regions_as_native_loops(name):
 
 
 @pytest.mark.parametrize("name", REGIONS)
-def test_regions_as_triton_kernels(tmp_path, name):
-    triton_cases.check(REGIONS[name], tmp_path)
+def test_regions_as_triton_kernels(name):
+    triton_cases.check(REGIONS[name])
 
 
 @pytest.mark.parametrize("name", ["ragged", "pooled", "normal rows"])
-def test_triton_kernels_compile(tmp_path, name):
+def test_triton_kernels_compile(name):
     _module, function = kernel_of(REGIONS[name])
-    loaded = emit_triton.load(emit_triton.emit(function), tmp_path)
+    loaded = emit_triton.load(emit_triton.emit(function))
     for launch in loaded.program.launches:
         assert compile_offline(launch, loaded.dtypes(), 90).spills == 0
 
