@@ -18,6 +18,7 @@ from mlir import ir
 
 from .errors import RegionError
 from .indexing import Dims, Index, map_dims, window
+from .lookups import Lookup, lookups_of
 from .mlir import TensorType, layer_of
 
 COMBINERS = {
@@ -48,19 +49,6 @@ class Read:
     source: str
     index: int
     dims: Dims
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """An element of an argument at indices that a body computes.
-
-    Attributes:
-        argument: which one.
-        dims: for each of its axes the dim of the domain that is its index, None where another value is.
-    """
-
-    argument: int
-    dims: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -243,14 +231,6 @@ def extents_of(generic: ir.OpView) -> tuple[int, ...]:
     return tuple(extents)
 
 
-def _dim_of(place: ir.Value) -> int | None:
-    """The dim of the domain that a value of a body is the index along."""
-    owner = place.owner
-    if isinstance(owner, ir.Block) or owner.name != "linalg.index":
-        return None
-    return ir.IntegerAttr(owner.attributes["dim"]).value
-
-
 def _is_inserted(value: ir.Value) -> bool:
     """Whether pieces of a value are stored one by one."""
     return not isinstance(value.owner, ir.Block) and value.owner.name == "tensor.insert_slice"
@@ -351,20 +331,8 @@ class _Reader:
         )
         block = op.regions[0].blocks[0]
         combiner, value = self._yielded(block, kind)
-        made, lookups = TensorType.of(op.results[0]), self._lookups(block)
+        made, lookups = TensorType.of(op.results[0]), lookups_of(block, self.arguments)
         return Stage(kind, made, reads, block, combiner, value, layer_of(op), lookups)
-
-    def _lookups(self, block: ir.Block) -> dict[ir.Value, Lookup]:
-        found = {}
-        for op in (view.operation for view in block.operations):
-            if op.name != "tensor.extract":
-                continue
-            table, *places = op.operands
-            if table not in self.arguments:
-                raise RegionError(f"{self.name}: elements are looked up in {table}, no argument")
-            argument = list(self.arguments).index(table)
-            found[op.results[0]] = Lookup(argument, tuple(map(_dim_of, places)))
-        return found
 
     def _kind(self, generic: ir.OpView) -> str:
         extents, kinds = extents_of(generic), iterators(generic)

@@ -234,7 +234,7 @@ EXTERN: list[tuple[str, Function, tuple[torch.Tensor, ...], list[str]]] = [
         "mask",
         lambda a: [torch.ops.aten.index_put(a, [a > 0], a[0, 0], accumulate=True)],
         (x(4, 5),),
-        ["aten.index_put.default by a mask"],
+        ["aten.index_put.default by a mask, or by no tensor"],
     ),
     (
         "bias_gradient",

@@ -13,8 +13,9 @@ from typing import Protocol
 from mlir import ir
 
 from ..errors import EmitError
+from ..lookups import LOOKUP, Lookup
 from ..mlir import layer_of
-from ..region import Lookup, Stage
+from ..region import Stage
 from . import polynomials
 from .text import Code, float_bits
 
@@ -167,7 +168,7 @@ class BodyWriter:
             return [point.domain_index(ir.IntegerAttr(op.attributes["dim"]).value)]
         if op.name == "arith.constant":
             return [_constant_of(code, op)]
-        if op.name == "tensor.extract":
+        if op.name == LOOKUP:
             places = [self._name(code, value, names) for value in list(op.operands)[1:]]
             return [point.look_up(stage.lookups[op.results[0]], places)]
         operands = [self._name(code, value, names) for value in op.operands]

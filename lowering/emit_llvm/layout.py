@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..indexing import Dims, axes_of, start_of
+from ..lookups import Lookup
 from ..mlir import TensorType
-from ..region import Lookup, Read, Region, Store
+from ..region import Read, Region, Store
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..region import Lookup, Region, Stage
+from ..lookups import Lookup
+from ..region import Region, Stage
 from . import body as cpu_body
 from .layout import Access, Layout
 from .text import Code

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from mlir import ir
 
 from ..errors import EmitError
+from ..lookups import LOOKUP, Lookup
 from ..mlir import BITS, layer_of
-from ..region import Lookup, Stage
+from ..region import Stage
 from .source import LANGUAGE_DTYPES, Assign, Value, literal
 
 NARROW = ("f16", "bf16")
@@ -86,7 +87,7 @@ def emit_body(
     for op in (view.operation for view in block.operations):
         if op not in needed:
             continue
-        if op.name == "tensor.extract":
+        if op.name == LOOKUP:
             places = [known[place] for place in list(op.operands)[1:]]
             known[op.results[0]] = look_up(stage.lookups[op.results[0]], places)
         else:
@@ -196,7 +197,7 @@ def _constant(op: ir.OpView) -> Value:
 def _index(op: ir.OpView, index: Index, assign: Assign) -> Value:
     value = index(ir.IntegerAttr(op.operation.attributes["dim"]).value)
     users = [use.owner.name for use in op.operation.results[0].uses]
-    if all(user in ("arith.index_cast", "tensor.extract") for user in users):
+    if all(user in ("arith.index_cast", LOOKUP) for user in users):
         return value
     return Value(assign("subscript", f"{value.tensor()}.to(tl.int64)"), "index", value.axes)
 

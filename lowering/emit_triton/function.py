@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..indexing import start_of
+from ..lookups import Lookup
 from ..mlir import BITS
-from ..region import Lookup, Read, Region, Stage, Store
+from ..region import Read, Region, Stage, Store
 from .body import NARROW, emit_body, widened
 from .index import Coordinate, Domain
 from .source import LANGUAGE_DTYPES, Assign, Names, Value, literal

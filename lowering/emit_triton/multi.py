@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from math import prod
 
 from ..errors import EmitError
-from ..region import Lookup, Read, Region
+from ..lookups import Lookup
+from ..region import Read, Region
 from .function import FunctionBuilder, Tiling
 from .index import Coordinate
 from .source import Assign, Value

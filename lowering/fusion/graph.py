@@ -15,8 +15,9 @@ from mlir import ir
 
 from ..errors import RegionError
 from ..indexing import Dims, map_dims, plain
-from ..linalg.body import Body, read_block, tables_of
+from ..linalg.body import Body, read_block
 from ..linalg.write import neutral
+from ..lookups import tables_of
 from ..mlir import TensorType, context, layer_of
 from ..region import COMBINERS, iterators
 

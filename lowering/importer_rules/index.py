@@ -47,8 +47,8 @@ def _index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
 def indexed(b: Builder, indices: Sequence[Value | None]) -> dict[int, Value]:
     """The tensors that index, by axis."""
     named = {axis: index for axis, index in enumerate(indices) if index is not None}
-    if any(TensorType.of(index).dtype not in ("i32", "i64") for index in named.values()):
-        raise NoRule(f"{b.node.target} by a mask")
+    if not named or any(TensorType.of(i).dtype not in ("i32", "i64") for i in named.values()):
+        raise NoRule(f"{b.node.target} by a mask, or by no tensor")
     return named
 
 

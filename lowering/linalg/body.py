@@ -13,10 +13,10 @@ from typing import Any
 from mlir import ir
 
 from ..indexing import Dims, Index, rename, terms
+from ..lookups import LOOKUP
 from ..mlir import TORCH_DTYPES, TensorType
 
 EXTENSION, TRUNCATION = "arith.extf", "arith.truncf"
-LOOKUP = "tensor.extract"
 OVERFLOW = "overflowFlags = #arith.overflow<none>"
 
 
@@ -207,12 +207,6 @@ class Body:
                 f'{bound} = "{op.name}"({arguments}){properties} : ({kinds}) -> ({results})'
             )
         return lines, [shown[value] for value in values]
-
-
-def tables_of(block: ir.Block) -> list[ir.Value]:
-    """The tensors that a generic's block looks elements up in."""
-    ops = (op.operation for op in block.operations)
-    return list(dict.fromkeys(op.operands[0] for op in ops if op.name == LOOKUP))
 
 
 def read_block(
