@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -23,7 +24,7 @@ from triton_keras_loader.environment import installed_version
 
 RESULTS = Path(__file__).parent / "results" / "compiler.json"
 # What each target asks of lowering, as its class says; that of a GPU cannot be made without one.
-TARGETS = {
+TARGETS: dict[str, dict[str, Any]] = {
     "cpu": {"decompose": True, "rows": 0, "epilogues": False},
     "triton": {"decompose": False, "rows": ROWS_ON_CHIP, "epilogues": True},
 }
@@ -131,7 +132,7 @@ def show(rows: Sequence[Figures], console: Console) -> None:
 
 def versions() -> dict[str, str]:
     """Of what captures a step: another one may capture another graph."""
-    return {name: installed_version(name) for name in ("keras", "torch")}
+    return {name: str(installed_version(name)) for name in ("keras", "torch")}
 
 
 def read(path: Path = RESULTS) -> list[Figures]:
