@@ -99,10 +99,18 @@ def gru() -> Example:
     return _classifier(inputs, layers.GRU(64)(inputs), _zeros(32, 64, 64))
 
 
+class Places(layers.Layer):
+    """Adds a learnt vector for each place of a sequence."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.table = self.add_weight(shape=shape[1:], initializer="uniform")
+
+    def call(self, x: Any) -> Any:
+        return x + self.table
+
+
 def _embedded(tokens: Any, vocabulary: int, width: int) -> Any:
-    length = tokens.shape[1]
-    place = layers.Embedding(length, width, name="places")(keras.ops.arange(length))
-    return layers.Add()([layers.Embedding(vocabulary, width, name="tokens")(tokens), place])
+    return Places()(layers.Embedding(vocabulary, width, name="tokens")(tokens))
 
 
 def bert_base() -> Example:
