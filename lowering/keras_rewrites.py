@@ -61,13 +61,14 @@ SUMS = frozenset(
         "conv2d_input_grad",
         "conv2d_kernel_grad",
         "layer_norm_grad",
-        "scatter_add",
+        "scatter",
     ]
 )
 
 
 def _adds_nothing(name: str, op: ir.Operation) -> bool:
-    return name in SUMS and not _kind(op.operands[0]).size
+    folds = _attributes(op)["fold"] if name == "scatter" else "sum"
+    return name in SUMS and folds == "sum" and not _kind(op.operands[0]).size
 
 
 def source(value: Value, name: str) -> ir.Operation | None:

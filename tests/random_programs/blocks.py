@@ -209,11 +209,12 @@ def draw(b: Builder) -> None:
 
 @step()
 def gather(b: Builder) -> None:
-    x = b.pick(lambda x: x.type.rank == 2 and x.type.shape[0] > 0)
-    rows = x.type.shape[0]
+    x = b.pick(lambda x: x.type.rank > 0 and x.type.size > 0)
+    axis = b.integer(0, x.type.rank - 1)
+    extent = x.type.shape[axis]
     index = b.argument(b.shape(0, 2), b.choose(["i64", "i32"]))
-    index = b.op("remainder", index, b.full(rows, index.type.dtype), bound=float(rows))
-    b.op("gather", x, index, bound=x.bound, exact=x.exact)
+    index = b.op("remainder", index, b.full(extent, index.type.dtype), bound=float(extent))
+    b.op("gather", x, index, axis=axis, bound=x.bound, exact=x.exact)
 
 
 @step()
@@ -222,7 +223,7 @@ def scatter(b: Builder) -> None:
     index = b.argument(x.type.shape[:-1], "i64")
     index = b.op("remainder", index, b.full(5, "i64"), bound=5.0)
     bound = x.bound * max(index.type.size, 1)
-    b.op("scatter_add", x, index, rows=5, bound=bound, exact=x.exact)
+    b.op("scatter", x, index, rows=5, fold="sum", bound=bound, exact=x.exact)
 
 
 @step()
