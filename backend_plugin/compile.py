@@ -32,7 +32,7 @@ from .journal import record
 from .report import Report, describe
 from .runtime import Program
 from .settings import Settings, settings
-from .targets.base import Compiled, Target, meaning_of
+from .targets.base import Compiled, Target, asked_by, meaning_of
 from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
 
@@ -160,13 +160,7 @@ def _find(place: Place | None, target: Target) -> _Made | None:
 
 def _make(module: ir.Module, target: Target, dump: Dump, place: Place | None) -> _Made:
     """Lowers and compiles, and keeps what comes of it unless a kernel failed."""
-    planned = lower(
-        module,
-        on_stage=dump.module,
-        decompose=target.decompose,
-        rows=target.rows,
-        epilogues=target.epilogues,
-    )
+    planned = lower(module, on_stage=dump.module, **asked_by(target))
     plan = read_plan(planned)
     code: dict[str, bytes] = {}
     kernels = target.compile(_kernels(plan), code)

@@ -1,6 +1,6 @@
 """Compiled steps on disk, for the next process: the plan that a module became, and its machine code.
 
-An entry is found by all that it follows from: the module's text, what the target asks of lowering, the
+An entry is found by all that it follows from: the module's text, the passes with their options, the
 sources of the compiler, the versions of what it stands on, the processor or GPU. So nothing has to be
 thrown away when one of them changes; what is not used any more goes when room is needed.
 
@@ -25,10 +25,11 @@ from mlir import ir
 from keras_triton.lowering import mlir
 from keras_triton.lowering.emit_llvm import jit
 from keras_triton.lowering.errors import EmitError
+from keras_triton.lowering.pipeline import pipeline
 
 from .private_files import ENTRY, FORMAT, PrivateFiles, Untrusted
 from .settings import PREFIX, settings
-from .targets.base import Target
+from .targets.base import Target, asked_by
 
 PLAN = "plan.mlir"
 MEGABYTE = 1_000_000
@@ -56,9 +57,9 @@ class Place:
         """
         if not settings().cache_size:
             return None
-        options = f"{target.name} {target.decompose} {target.rows} {target.epilogues}"
+        passes = map(str, pipeline(**asked_by(target)))  # with their options
         try:
-            parts = [mlir.text(module), options, target.host, _compiler()]
+            parts = [mlir.text(module), target.name, *passes, target.host, _compiler()]
         except (EmitError, OSError) as error:
             warn(error)
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from mlir import ir
@@ -56,6 +56,15 @@ class Target(Protocol):
         Raises:
             Any error: what was kept cannot be used.
         """
+
+
+def asked_by(target: Target) -> dict[str, Any]:
+    """The options of `lower` that a target asks for."""
+    return {
+        "decompose": target.decompose,
+        "rows": target.rows,
+        "epilogues": target.epilogues,
+    }
 
 
 def evaluate(
