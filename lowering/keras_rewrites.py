@@ -16,6 +16,7 @@ from .errors import DialectError
 from .mlir import TensorType
 from .ops import pointwise
 from .ops.common import broadcast
+from .ops.index import start_of
 
 Rewrite = Callable[[ir.Operation, OpBuilder], Value | None]
 REWRITES: dict[str, list[Rewrite]] = {}
@@ -226,6 +227,14 @@ def _fold_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
     if _kind(op.operands[0]).size:
         return None
     return builder.full(int(op.name != "keras.any"), kind.shape, kind.dtype)
+
+
+@rewrites("scatter")
+def _scatter_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    kind, attributes = _kind(op.results[0]), _attributes(op)
+    if _kind(op.operands[0]).size:
+        return None
+    return builder.full(start_of(attributes["fold"], kind.torch_dtype), kind.shape, kind.dtype)
 
 
 @rewrites("concat")

@@ -133,7 +133,15 @@ def test_refused(name, operands, attributes, reason):
         assert str(kind) in sentence
 
 
+def test_a_single_index_looks_up_along_the_last_axis():
+    mlir.context()  # defines the ops
+    x = torch.arange(6).reshape(2, 3)
+    (made,) = dialect.OPS["gather"].reference([x, torch.tensor(2)], {"axis": 1})
+    assert made.tolist() == [2, 5]
+
+
 def test_the_gradient_of_one_filter_in_half_precision_has_a_meaning():
+    mlir.context()  # defines the ops
     x, g = torch.ones(2, 4, 5, 4).bfloat16(), torch.ones(2, 3, 5, 1).bfloat16()
     window = {"strides": (2, 1), "pads": (1, 1, 2, 0), "dilations": (1, 1), "groups": 1}
     reference = dialect.OPS["conv2d_kernel_grad"].reference

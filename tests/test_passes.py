@@ -321,6 +321,17 @@ def test_reversed_axes_and_windows_of_them_fuse_into_a_reduction():
         torch.testing.assert_close(interpret.run(stage, [x])[0], x.flip(1)[:, 1:4:2].sum(1))
 
 
+def test_a_function_of_no_arguments_has_a_meaning_at_every_stage():
+    module = main_text(
+        "",
+        """-> tensor<3xi32> {
+        %0 = "keras.iota"() {shape = array<i64: 3>, axis = 0 : i64, dtype = "i32"} : () -> tensor<3xi32>
+        return %0 : tensor<3xi32> }""",
+    )
+    for stage in stages(module):
+        assert interpret.run(stage, [])[0].tolist() == [0, 1, 2]
+
+
 def test_grouping_leaves_dependent_kernels_apart():
     source = golden_input("group-instances")
     grouped = GroupInstances().run(parse(source))

@@ -7,7 +7,7 @@ gives wrong numbers here as it would on a device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mlir import ir
@@ -34,7 +34,11 @@ def run_plan(module: ir.Module, inputs: Sequence[Tensor], exact: bool) -> list[T
     kernels, plan = _submodule(module, "kernels"), _submodule(module, "plan")
     main = plan["main"]
     arguments = list(main.arguments)
-    attributes = [ir.DictAttr(item) for item in main.arg_attrs]
+    # A function of no arguments at all has no attributes of them.
+    known = main.operation.attributes
+    attributes: list[Mapping] = (
+        [*known["arg_attrs"]] if "arg_attrs" in known else [{}] * len(arguments)
+    )
     named = [i for i, item in enumerate(attributes) if "keras.name" in item]
     check_inputs([TensorType.of(arguments[i]) for i in named], inputs)
     values: dict[ir.Value, Tensor] = {
@@ -94,7 +98,7 @@ class _Run:
 
 
 def _results(
-    attributes: Sequence[ir.DictAttr], values: Sequence[Tensor], outputs: Sequence[int]
+    attributes: Sequence[Mapping], values: Sequence[Tensor], outputs: Sequence[int]
 ) -> list[Tensor]:
     """Donated arguments stand at the result they name; the outputs fill the other places."""
     donated = {

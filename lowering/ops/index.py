@@ -49,7 +49,7 @@ def _gather(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     found = x.index_select(axis, safe.flatten()).unflatten(axis, safe.shape or (1,))
     if not safe.dim():
         found = found.squeeze(axis)
-    inside = inside.reshape(*inside.shape, *[1] * (x.dim() - axis - 1))
+    inside = inside.reshape((*inside.shape, *[1] * (x.dim() - axis - 1)))
     return [torch.where(inside, found, x.new_tensor(OUTSIDE[x.is_floating_point()]))]
 
 
@@ -76,7 +76,7 @@ def _scatter(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     inside = (indices >= 0) & (indices < rows)
     places = torch.where(inside, indices, rows).long().flatten()
     updates = updates.reshape(places.numel(), updates.shape[-1])
-    table = updates.new_full((rows + 1, updates.shape[-1]), _start(fold, updates.dtype))
+    table = updates.new_full((rows + 1, updates.shape[-1]), start_of(fold, updates.dtype))
     if fold != "sum":
         across = places[:, None].expand(updates.shape)
         return [table.scatter_reduce(0, across, updates, SCATTERS[fold])[:rows]]
@@ -85,7 +85,7 @@ def _scatter(xs: Tensors, attributes: Attributes) -> list[torch.Tensor]:
     return [table.index_add(0, places, updates)[:rows]]
 
 
-def _start(fold: str, dtype: torch.dtype) -> float | int:
+def start_of(fold: str, dtype: torch.dtype) -> float | int:
     """What a fold leaves as it is, whatever it is."""
     if fold in ("sum", "prod"):
         return int(fold == "prod")

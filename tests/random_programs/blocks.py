@@ -207,23 +207,31 @@ def draw(b: Builder) -> None:
         b.op("random_bits", _key(b), shape=shape, stream=b.integer(0, 5), bound=2.0**32)
 
 
-@step()
+@step(2)
 def gather(b: Builder) -> None:
-    x = b.pick(lambda x: x.type.rank > 0 and x.type.size > 0)
+    """Lookup along any axis; of integers and bools also outside of it, where floats would read NaN."""
+    x = b.pick(lambda x: x.type.rank > 0)
     axis = b.integer(0, x.type.rank - 1)
     extent = x.type.shape[axis]
+    if not extent:
+        raise Unfit
     index = b.argument(b.shape(0, 2), b.choose(["i64", "i32"]))
-    index = b.op("remainder", index, b.full(extent, index.type.dtype), bound=float(extent))
+    if x.type.is_float or b.coin():
+        index = b.op("remainder", index, b.full(extent, index.type.dtype), bound=float(extent))
     b.op("gather", x, index, axis=axis, bound=x.bound, exact=x.exact)
 
 
-@step()
+@step(2)
 def scatter(b: Builder) -> None:
-    x = b.tame(b.pick(lambda x: x.type.is_float and x.type.rank >= 2))
-    index = b.argument(x.type.shape[:-1], "i64")
-    index = b.op("remainder", index, b.full(5, "i64"), bound=5.0)
-    bound = x.bound * max(index.type.size, 1)
-    b.op("scatter", x, index, rows=5, fold="sum", bound=bound, exact=x.exact)
+    """Rows by index, some of them outside. Where no row comes, a largest float would be infinite."""
+    x = b.tame(b.pick(lambda x: x.type.rank > 0 and x.type.dtype != "i1"))
+    index = b.argument(x.type.shape[:-1], b.choose(["i64", "i32"]))
+    fold = b.choose(["sum", "prod"] if x.type.is_float else ["sum", "prod", "max", "min"])
+    if fold == "prod" and x.type.is_float:
+        x = b.at_most(x, 1.0)
+    bound = x.bound * max(index.type.size, 1) if x.type.is_float else 2.0**63
+    exact = x.exact and fold == "sum"
+    b.op("scatter", x, index, rows=b.choose([3, 1, 5]), fold=fold, bound=bound, exact=exact)
 
 
 @step()

@@ -107,16 +107,17 @@ def check_passes(program: Program, expected: Reference, way: str) -> None:
         Failure: a pass refuses the program, or the values after it are others.
     """
     module = parse(program.text())
-    names = ["import", *(step.name for step in pipeline(**WAYS[way]))]
-    seen = text(module)
+    names = iter([*(step.name for step in pipeline(**WAYS[way])), "the end"])
+    seen, where = text(module), "import"
 
     def on_stage(stage) -> None:
-        nonlocal seen
-        where = f"{names.pop(0)} ({way})"
+        nonlocal seen, where
         now = text(stage)
-        if now == seen:
-            return
-        seen = now
+        if now != seen:
+            compare(stage, now)
+        seen, where = now, f"{next(names)} ({way})"
+
+    def compare(stage, now: str) -> None:
         results = interpret.run(parse(now), expected.inputs)
         planned = stage_of(stage) == "plan"
         for i, (got, want) in enumerate(zip(results, expected.exact, strict=True)):
@@ -129,7 +130,7 @@ def check_passes(program: Program, expected: Reference, way: str) -> None:
     except Failure:
         raise
     except Exception as error:
-        raise Failure(f"{names[0]} ({way})", f"{type(error).__name__}: {error}") from error
+        raise Failure(where, f"{type(error).__name__}: {error}") from error
 
 
 def check_target(program: Program, expected: Reference, target: str) -> None:

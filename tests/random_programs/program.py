@@ -98,7 +98,7 @@ class Scan(Op):
         return [_declared(self, f"{label}_scan", said), *inner]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Program:
     """A function: arguments, ops in order, results. Argument `donated[k]`'s new value is result k."""
 
@@ -107,8 +107,9 @@ class Program:
     results: tuple[Value, ...]
     donated: Mapping[int, int] = field(default_factory=dict)
 
-    def __repr__(self) -> str:
-        return self.text()
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How hypothesis shows it."""
+        printer.text(self.text())
 
     def text(self) -> str:
         """The program as a module of stage keras."""
