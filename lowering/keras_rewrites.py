@@ -11,7 +11,7 @@ import torch
 from mlir import ir
 
 from . import dialect
-from .build import OpBuilder, Value
+from .build import OpBuilder, Value, compute_dtype
 from .errors import DialectError
 from .mlir import TensorType
 from .ops import pointwise
@@ -235,6 +235,18 @@ def _scatter_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
     if _kind(op.operands[0]).size:
         return None
     return builder.full(start_of(attributes["fold"], kind.torch_dtype), kind.shape, kind.dtype)
+
+
+@rewrites("scatter")
+def _wide_scatter(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    """Half floats are folded in float32 and rounded once."""
+    x, indices = op.operands
+    kind = _kind(x)
+    wide = compute_dtype(kind.dtype)
+    if not kind.is_float or kind.dtype == wide:
+        return None
+    made = builder.emit("scatter", builder.cast(x, wide), indices, **_attributes(op))
+    return builder.cast(made, kind.dtype)
 
 
 @rewrites("concat")

@@ -12,7 +12,6 @@ from math import prod
 
 from mlir import ir
 
-from ..build import compute_dtype
 from ..importer import Builder, NoRule, Value, rule
 from ..mlir import TensorType
 from .index import along, hot, indexed, numbers_of, one_a_row
@@ -56,7 +55,7 @@ def _embedding_grad(
         g = b.emit(
             "select", b.reshape(pads, (*kind.shape, 1)), b.scalar(0, TensorType.of(g).dtype), g
         )
-    return _scattered(b, "sum", g, indices, rows)
+    return b.emit("scatter", g, indices, rows=rows, fold="sum")
 
 
 @rule("aten.scatter.value", "aten.scatter.src")
@@ -169,15 +168,8 @@ def _joined(b: Builder, fold: str, x: Value, updates: _Updates) -> Value:
         values = b.broadcast(b.reshape(updates.values, ()), shape)
     else:
         values = b.reshape(updates.values, shape)
-    made = _scattered(b, fold, values, updates.numbers, updates.rows)
+    made = b.emit("scatter", values, updates.numbers, rows=updates.rows, fold=fold)
     return b.emit(JOINED[fold], x, b.reshape(made, kind.shape))
-
-
-def _scattered(b: Builder, fold: str, values: Value, numbers: Value, rows: int) -> Value:
-    """A scatter; half floats are folded in float32 and rounded once."""
-    kind = TensorType.of(values)
-    wide = b.cast(values, compute_dtype(kind.dtype)) if kind.is_float else values
-    return b.cast(b.emit("scatter", wide, numbers, rows=rows, fold=fold), kind.dtype)
 
 
 def _replaced(b: Builder, x: Value, updates: _Updates) -> Value:
