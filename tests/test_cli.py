@@ -2,15 +2,19 @@
 
 import json
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import torch
 from keras import layers
 
-from keras_triton import check, cli, kernels
+from keras_triton import check, cli, kernels, tools
+from keras_triton.compile import compile_module
 from keras_triton.distance import Distance
 from keras_triton.settings import settings
+from keras_triton.targets.choice import choose
 
 MODULE = """
 module attributes {keras.stage = "keras"} {
@@ -299,7 +303,8 @@ def test_examples_without_scikit_learn_say_what_to_install(monkeypatch, capsys):
 def test_cache_shows_and_clears_what_is_kept(module, capsys, environment, tmp_path):
     environment("KERAS_TRITON_CACHE", str(tmp_path))
     environment("KERAS_TRITON_CACHE_SIZE", "5")
-    report_of(capsys, "compile", module)
+    cpu = torch.device("cpu")
+    compile_module(tools.read_module(Path(module)), choose("cpu", cpu), cpu, name="step")
     body = report_of(capsys, "cache")
     assert (body["folder"], body["entries"], body["limit"]) == (
         str(tmp_path / "compiled"),

@@ -78,11 +78,11 @@ def target(monkeypatch):
 # float32 this happens some time in 100 steps of 64 images), Adam and momentum lead two runs apart to
 # 1e-3, though steps from equal states agree to 1e-5 wherever nothing flips. So the digits model is
 # compared under Adam in float64, where roundings hardly come near a decision, and in float32 under
-# SGD, over as many steps as all agreed in.
+# SGD, over the steps before the first such decision (36 to 60, as the order of sums has it).
 COMPARISONS = pytest.mark.parametrize(
     ("name", "optimizer", "floatx", "tolerance", "steps"),
     [
-        ("digits", "sgd", "float32", TOLERANCE, 60),
+        ("digits", "sgd", "float32", TOLERANCE, 30),
         ("digits", "adam", "float64", 1e-9, 60),
         ("mlp", "adam", "float32", TOLERANCE, STEPS),
     ],
