@@ -38,6 +38,23 @@ def test_axes_of_extent_1_go_with_any_neighbour():
     assert cuts_where([None, False, False]) == {0}
 
 
+def test_a_sum_over_axes_of_extent_1_is_a_reshape():
+    module = parse("""module attributes {keras.stage = "keras"} {
+      func.func @main(%x: tensor<1x4xf32> {keras.name = "x"}) -> (tensor<1x4xf32>, tensor<1x4xf32>) {
+        %0 = "keras.exp"(%x) : (tensor<1x4xf32>) -> tensor<1x4xf32>
+        %1 = "keras.reshape"(%0) {shape = array<i64: 1, 1, 1, 4>} : (tensor<1x4xf32>) -> tensor<1x1x1x4xf32>
+        %2 = "keras.neg"(%1) : (tensor<1x1x1x4xf32>) -> tensor<1x1x1x4xf32>
+        %3 = "keras.sum"(%2) {axes = array<i64: 1, 2>} : (tensor<1x1x1x4xf32>) -> tensor<1x4xf32>
+        %4 = "keras.reshape"(%2) {shape = array<i64: 1, 4>} : (tensor<1x1x1x4xf32>) -> tensor<1x4xf32>
+        %5 = "keras.tanh"(%4) : (tensor<1x4xf32>) -> tensor<1x4xf32>
+        return %3, %5 : tensor<1x4xf32>, tensor<1x4xf32> } }""")
+    moved = CollapseAxes().run(module)
+    assert "keras.sum" not in text(moved)
+    x = torch.randn(1, 4)
+    for produced, wanted in zip(interpret.run(moved, [x]), interpret.run(module, [x]), strict=True):
+        torch.testing.assert_close(produced, wanted)
+
+
 class Program:
     """A random module of elementwise ops and reductions between reshapes."""
 

@@ -289,7 +289,8 @@ class _Move:
             for dim, group in enumerate(self.groups)
             if wide.intersection(group) or set(axes).issuperset(group)
         ]
-        made = build.emit(op.name.removeprefix("keras."), x, axes=dims)
+        # Axes of extent 1 alone leave nothing to fold.
+        made = build.emit(op.name.removeprefix("keras."), x, axes=dims) if dims else x
         return _reshaped(made, _shape(op.results[0]), build)
 
 
