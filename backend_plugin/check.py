@@ -104,20 +104,21 @@ def _spec_jobs(
 
 def _generated_jobs() -> list[Job]:
     """The kernels that the train steps of the built-in models become on a GPU."""
-    from keras_triton.lowering.emit_triton import ROWS_ON_CHIP
     from keras_triton.lowering.pipeline import lower
     from keras_triton.lowering.plan_reader import read_plan
 
     from . import samples
     from .compile import import_captured
     from .explanation import capture_example
+    from .targets.base import asked_by
     from .targets.sources import load
+    from .targets.triton import TritonTarget
 
     jobs = []
     for name in ("digits", "mlp"):
         model, x, y = samples.example(name, 64)
         module = import_captured(capture_example(model, x, y))
-        plan = read_plan(lower(module, rows=ROWS_ON_CHIP, epilogues=True))
+        plan = read_plan(lower(module, **asked_by(TritonTarget)))
         for function in plan.kernels.values():
             for capability in CAPABILITIES:
                 loaded = load(function, None, of_capability(capability))

@@ -28,6 +28,7 @@ from keras_triton.lowering.edits import Edit, Inserted, Replaced, Without, edite
 from keras_triton.lowering.passes.base import Pass, PassError
 
 from .settings import settings
+from .targets.base import asked_by
 from .targets.choice import choose
 
 __all__ = ["Pass", "PassError", "inserted", "passes", "replaced", "using", "without"]
@@ -44,9 +45,7 @@ def passes(target: str | None = None) -> list[Pass]:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = choose(target or settings().target, device)
-    return edited(
-        lowering.pipeline(decompose=chosen.decompose, rows=chosen.rows, epilogues=chosen.epilogues)
-    )
+    return edited(lowering.pipeline(**asked_by(chosen)))
 
 
 @contextlib.contextmanager

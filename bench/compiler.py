@@ -13,21 +13,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from keras_triton.lowering.emit_triton import ROWS_ON_CHIP
 from triton_keras_loader.environment import installed_version
 
 RESULTS = Path(__file__).parent / "results" / "compiler.json"
-# What each target asks of lowering, as its class says; that of a GPU cannot be made without one.
-TARGETS: dict[str, dict[str, Any]] = {
-    "cpu": {"decompose": True, "rows": 0, "epilogues": False},
-    "triton": {"decompose": False, "rows": ROWS_ON_CHIP, "epilogues": True},
-}
+TARGETS = ("cpu", "triton")
 
 
 @dataclass(frozen=True)
@@ -70,13 +64,17 @@ def figures(name: str) -> Iterator[Figures]:
     from keras_triton.lowering.pipeline import lower
     from keras_triton.lowering.plan_reader import read_plan
     from keras_triton.lowering.work import floor_of
+    from keras_triton.targets.base import asked_by
+    from keras_triton.targets.cpu import CpuTarget
+    from keras_triton.targets.triton import TritonTarget
 
     from .blocks import example
 
     module = import_captured(capture_example(*example(name)))
     floor = floor_of(module)
-    for target, options in TARGETS.items():
-        plan = read_plan(lower(module, **options))
+    # The classes say what they ask for; one of a GPU's can only be made where there is one.
+    for target, asking in zip(TARGETS, (CpuTarget, TritonTarget), strict=True):
+        plan = read_plan(lower(module, **asked_by(asking)))
         counted, moved = _launches(plan)
         yield Figures(
             name,

@@ -25,15 +25,6 @@ def test_every_model_has_committed_figures():
     assert found == {(name, target) for name in blocks.MODELS for target in compiler.TARGETS}
 
 
-def test_targets_ask_of_lowering_what_their_classes_say():
-    from keras_triton.targets.cpu import CpuTarget
-    from keras_triton.targets.triton import TritonTarget
-
-    for name, made in (("cpu", CpuTarget), ("triton", TritonTarget)):
-        asked = {option: getattr(made, option) for option in ("decompose", "rows", "epilogues")}
-        assert compiler.TARGETS[name] == asked
-
-
 def test_written_figures_replace_those_of_the_same_model(tmp_path):
     path = tmp_path / "figures.json"
     first, second, *_ = compiler.read()

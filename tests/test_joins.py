@@ -12,6 +12,7 @@ from keras_triton.lowering.mlir import functions, parse, stage_of
 from keras_triton.lowering.passes.plan_buffers import PlanBuffers
 from keras_triton.lowering.pipeline import lower
 from keras_triton.lowering.region import kernel_kind, read_region
+from keras_triton.targets.base import asked_by
 from keras_triton.targets.choice import choose
 
 CPU = torch.device("cpu")
@@ -58,10 +59,6 @@ CASES = {
 }  # fmt: skip
 
 
-def asked_of_lowering(target):
-    return {name: getattr(target, name) for name in ("decompose", "rows", "epilogues")}
-
-
 def case(name):
     inputs = [torch.randn(4, 6), torch.randn(4, 6)]
     graph = make_fx(lambda *xs: list(CASES[name](*xs)), tracing_mode="fake")(*inputs)
@@ -74,7 +71,7 @@ def case(name):
 def test_every_stage_and_every_target_agree_with_torch(name, target):
     module, inputs = case(name)
     expected, chosen, seen = CASES[name](*inputs), choose(target, CPU), []
-    lower(module, "plan", seen.append, **asked_of_lowering(chosen))
+    lower(module, "plan", seen.append, **asked_by(chosen))
     for stage in seen:
         for got, want in zip(interpret.run(stage, inputs), expected, strict=True):
             torch.testing.assert_close(got, want, **CLOSE)

@@ -58,13 +58,9 @@ class Target(Protocol):
         """
 
 
-def asked_by(target: Target) -> dict[str, Any]:
-    """The options of `lower` that a target asks for."""
-    return {
-        "decompose": target.decompose,
-        "rows": target.rows,
-        "epilogues": target.epilogues,
-    }
+def asked_by(target: Target | type) -> dict[str, Any]:
+    """The options of `lower` that a target, or any of its class, asks for."""
+    return {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
 
 
 def evaluate(

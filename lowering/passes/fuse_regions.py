@@ -17,12 +17,13 @@ from mlir import ir
 
 from ..errors import RegionError
 from ..fusion.graph import Graph, Node, read_graph
-from ..fusion.grouping import Group, Grouping, Limits, edges, group_all, update_values
+from ..fusion.grouping import Group, Grouping, Limits, edges, group_all
 from ..fusion.inline import inline_producers
 from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
 from ..fusion.order import ordered
 from ..fusion.rematerialize import rematerialize
+from ..fusion.updates import update_values
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, reshape
 from ..loops import code, donations
 from ..mlir import functions, parse
