@@ -2,7 +2,7 @@
 
 The step runs once on fake tensors under `make_fx`. Every Keras variable it touches becomes a graph
 input at its first use, and an output if it changes; mutation is functionalized in the same pass.
-Shapes and dtypes are static: one capture per input signature.
+Shapes and dtypes are static, but for one size that may be left open (symbolic_size.py).
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import optree
@@ -28,6 +29,8 @@ from torch.fx.experimental.proxy_tensor import (
     make_fx,
 )
 
+from keras_triton.lowering.errors import SizeError
+
 from .branches import traced_branches
 from .capture_errors import CaptureError, explain_failure
 from .captured import Captured, ResultTree, Surroundings
@@ -41,6 +44,7 @@ from .provenance import LAYER, LayerTrack, patched, track_layers
 from .reads import readable_values
 from .signature import flatten
 from .state import CaptureScope, traced_state
+from .symbolic_size import Axes, OpenSize, Size, SizesAsTensors
 from .tracing import current_tracer, empty_like, plain, traced_input, writes
 
 # Capturing patches class attributes of Keras, so one capture runs at a time.
@@ -59,6 +63,7 @@ def capture(
     *,
     name: str,
     free: bool = False,
+    axes: Axes | None = None,
 ) -> Captured:
     """Capture `fn(*args, **kwargs)`.
 
@@ -70,9 +75,11 @@ def capture(
         name: what the graph is called, e.g. "train_step".
         free: a function whose results may be differentiated if gradients are enabled now, and whose
             effects on `.grad` show outside. A step of a model keeps its gradients to itself.
+        axes: the axes of the call's tensors, by number, whose common size is left open.
 
     Raises:
-        CaptureError: the step needs the value of a tensor, or something that cannot be traced.
+        CaptureError: the step needs the value of a tensor, or something that cannot be traced, or
+            holds for one size only although it was to be left open.
         Any error that Keras or user code raises on its own account (`ValueError`, `TypeError`).
     """
     # Tensors made in inference mode cannot be traced. Leaving it would enable gradients.
@@ -84,7 +91,7 @@ def capture(
         _without_log_of_failures(),
         track_layers(ROOT_LAYER) as track,
     ):
-        capturing = _Capture(fn, (args, dict(kwargs or {})), name, track, free)
+        capturing = _Capture(fn, (args, dict(kwargs or {})), name, track, free, axes)
         try:
             return capturing.run()
         except Exception as error:
@@ -119,12 +126,16 @@ class _Capture:
         name: str,
         track: LayerTrack,
         free: bool,
+        axes: Axes | None,
     ) -> None:
         self.fn, self.name, self.track, self.free = fn, name, track, free
         self.differentiable = free and torch.is_grad_enabled()
         self.leaves, self.spec = flatten(arguments)
         self.positions = [i for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor)]
-        self.fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.size = self._open(axes) if axes else None
+        self.fake_mode = (
+            self.size.fake_mode() if self.size else FakeTensorMode(allow_non_fake_inputs=True)
+        )
         self.gradients = GradientState()
         self.scope = CaptureScope(self._lift, self.gradients if free else None)
         self.modes = ReadModes()
@@ -139,7 +150,7 @@ class _Capture:
     def run(self) -> Captured:
         # Lazy: a graph module compiles its Python code twice otherwise, a tenth of the capture.
         with self.fake_mode, _use_lazy_graph_module(True):
-            fakes = [empty_like(self.leaves[i]) for i in self.positions]
+            fakes = self._fakes()
             with torch.autograd.set_multithreading_enabled(False):
                 module = make_fx(self._step, decomposition_table=decomposition_table())(*fakes)
         if not self.random.is_current():
@@ -147,7 +158,26 @@ class _Capture:
             raise CaptureError(self.name, ROOT_LAYER, reason)
         for node in module.graph.nodes:
             node.meta.setdefault(LAYER, ROOT_LAYER)
-        return finish(self._traced(module))
+        captured = finish(self._traced(module))
+        return replace(captured, size=self._close()) if self.size else captured
+
+    def _open(self, axes: Axes) -> OpenSize:
+        tensors = [self.leaves[i] for i in self.positions]
+        (hint,) = {tensors[i].shape[axis] for i, found in axes.items() for axis in found}
+        return OpenSize(axes, hint)
+
+    def _fakes(self) -> list[torch.Tensor]:
+        tensors = [self.leaves[i] for i in self.positions]
+        if self.size is None:
+            return list(map(empty_like, tensors))
+        return [self.size.empty_like(i, tensor) for i, tensor in enumerate(tensors)]
+
+    def _close(self) -> Size:
+        assert self.size is not None
+        try:
+            return self.size.close()
+        except SizeError as error:
+            raise CaptureError(self.name, ROOT_LAYER, str(error)) from None
 
     def _step(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """What is traced: plain tensors in; out come the results, the value of every variable, new
@@ -160,6 +190,7 @@ class _Capture:
                 leaves[position] = tensor
             args, kwargs = self.spec.unflatten(leaves)
             with (
+                SizesAsTensors() if self.size else contextlib.nullcontext(),
                 traced_loops(),
                 traced_branches(),
                 traced_state(self.scope),

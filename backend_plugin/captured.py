@@ -7,6 +7,7 @@ import optree
 import torch
 
 from .module_state import State
+from .symbolic_size import Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Captured:
         surroundings: for which the graph holds.
         cleared: the states whose storage has no `.grad` afterwards.
         backward: how to differentiate the results, if any of them can be.
+        size: the size that is left open, if one is.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Captured:
     surroundings: Surroundings = Surroundings()
     cleared: tuple[State, ...] = ()
     backward: "Backward | None" = None
+    size: Size | None = None
 
     def states_of(self, kind: str) -> list[State]:
         """The states whose storages ("state") or gradients ("gradient") are inputs, in order."""

@@ -7,10 +7,7 @@ it if there is a module to reproduce it from, and shows in every report.
 
 from __future__ import annotations
 
-import hashlib
-import textwrap
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,26 +15,25 @@ from mlir import ir
 
 from keras_triton.lowering import mlir
 from keras_triton.lowering.edits import in_force
-from keras_triton.lowering.extern import Extern
+from keras_triton.lowering.errors import SizeError
 from keras_triton.lowering.importer import ImportInput, import_graph
-from keras_triton.lowering.pipeline import lower
+from keras_triton.lowering.pipeline import lower, pipeline
 from keras_triton.lowering.plan import Plan
 from keras_triton.lowering.plan_reader import read_plan
 
-from . import compile_cache, vendor
+from . import compile_cache
 from .captured import Captured
 from .compile_cache import PLAN, Place
 from .dump import Dump
 from .journal import record
+from .ready import kernels_of, made_ready, sentence, warn
 from .report import Report, describe
 from .runtime import Program
 from .settings import Settings, settings
-from .targets.base import Compiled, Target, asked_by, meaning_of
+from .sized_program import SizedKernels, SizedProgram, planning_of
+from .targets.base import Compiled, Target, asked_by
 from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
-
-# What was warned of already: a failure comes back with every signature and every step.
-_warned: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,9 @@ def compile_quietly(
     The result takes the tensors of `captured.inputs` and returns those of `captured.outputs`; a
     state output may be the input's own storage, updated in place. Never raises for a step that
     captured: what does not compile runs on torch, with one warning.
+
+    Raises:
+        SizeError: a step with an open size that has to be compiled for each size on its own.
     """
     options = options or settings()
     device = _device(captured)
@@ -82,10 +81,17 @@ def compile_quietly(
     dump.graph(captured.graph)
     try:
         module = import_captured(captured)
+    except SizeError:
+        raise
     except Exception as error:
         return _graph_itself(captured, target, error, None)
     try:
-        compiled = compile_module(module, target, device, name=captured.name, dump=dump)
+        if captured.size is None:
+            compiled = compile_module(module, target, device, name=captured.name, dump=dump)
+        else:
+            compiled = compile_sized(module, captured, target, device, dump)
+    except SizeError:
+        raise
     except Exception as error:
         return _graph_itself(captured, target, error, module)
     return replace(compiled, program=signed_bytes(captured.graph, compiled.program))
@@ -105,7 +111,8 @@ def import_captured(captured: Captured) -> ir.Module:
         if spec.kind == "state" and id(spec.variable) in states
     }
     inputs = [ImportInput(spec.name) for spec in captured.inputs]
-    return import_graph(as_signed(captured.graph), inputs, donated)
+    graph = as_signed(captured.graph)
+    return import_graph(graph, inputs, donated, sized=captured.size is not None)
 
 
 def compile_module(
@@ -122,18 +129,48 @@ def compile_module(
     # A dump shows every stage, and passes from elsewhere have no text that could name an entry.
     place = None if dump.wanted or in_force() else Place.of(module, target)
     made = _find(place, target) or _make(module, target, dump, place)
-    plan, compiled = made.plan, made.kernels
-    for kernel, extern in _externs(plan).items():
-        compiled[kernel] = vendor.compile_extern(extern)
-    finished: dict[str, Compiled] = {}
-    for kernel, ready in compiled.items():
-        finished[kernel] = (
-            ready if isinstance(ready, Compiled) else _by_meaning(plan, kernel, ready, target)
-        )
-        dump.kernel(kernel, finished[kernel].files)
-    executors = {kernel: ready.executor for kernel, ready in finished.items()}
-    report = dump.report(describe(name, target.name, plan, finished), plan)
-    return CompiledModule(Program(plan, executors, device), report, made.kept)
+    ready = made_ready(made.plan, made.kernels, target)
+    report = _reported(name, target, made.plan, ready, dump)
+    executors = {kernel: found.executor for kernel, found in ready.items()}
+    return CompiledModule(Program(made.plan, executors, device), report, made.kept)
+
+
+def _reported(
+    name: str, target: Target, plan: Plan, kernels: Mapping[str, Compiled], dump: Dump
+) -> Report:
+    for kernel, ready in kernels.items():
+        dump.kernel(kernel, ready.files)
+    return dump.report(describe(name, target.name, plan, kernels), plan)
+
+
+def compile_sized(
+    module: ir.Module, captured: Captured, target: Target, device: torch.device, dump: Dump
+) -> CompiledModule:
+    """Compiles a module with a symbolic size; its report is of the size that it was captured for.
+
+    Raises:
+        SizeError: it cannot be compiled for more than one size.
+    """
+    assert captured.size is not None
+    passes = pipeline(**asked_by(target))
+    place = None if dump.wanted or in_force() else Place.of(module, target)
+    entry = place.find() if place else None
+    try:
+        if entry is None:
+            code: dict[str, bytes] = {}
+            regions = lower(module, "regions", dump.module, **asked_by(target))
+        else:
+            code, regions = entry, mlir.parse_verified(entry.pop(PLAN).decode())
+        kernels = SizedKernels(regions, target, code, planning_of(passes))
+        program = SizedProgram(kernels, captured.size, device)
+        planned = kernels.at(captured.size.hint)
+        program.bind(captured.size.hint, planned)
+    except Exception as error:  # it can still be compiled for each size on its own
+        raise SizeError(f"{captured.name} is compiled for each size: {sentence(error)}") from error
+    if place and entry is None:
+        place.keep(regions, code)
+    report = _reported(captured.name, target, planned.plan, planned.kernels, dump)
+    return CompiledModule(program, report, entry is not None)
 
 
 @dataclass(frozen=True)
@@ -152,7 +189,7 @@ def _find(place: Place | None, target: Target) -> _Made | None:
         return None
     try:
         plan = read_plan(mlir.parse_verified(entry.pop(PLAN).decode()))
-        return _Made(plan, target.compile(_kernels(plan), entry), kept=True)
+        return _Made(plan, target.compile(kernels_of(plan), entry), kept=True)
     except Exception as error:  # whatever it is, the step can be made again
         compile_cache.warn(error)
         return None
@@ -163,26 +200,10 @@ def _make(module: ir.Module, target: Target, dump: Dump, place: Place | None) ->
     planned = lower(module, on_stage=dump.module, **asked_by(target))
     plan = read_plan(planned)
     code: dict[str, bytes] = {}
-    kernels = target.compile(_kernels(plan), code)
+    kernels = target.compile(kernels_of(plan), code)
     if place and not any(isinstance(kernel, Exception) for kernel in kernels.values()):
         place.keep(planned, code)
     return _Made(plan, kernels, kept=False)
-
-
-def _externs(plan: Plan) -> dict[str, Extern]:
-    return {kernel: extern for kernel, f in plan.kernels.items() if (extern := Extern.of(f))}
-
-
-def _kernels(plan: Plan) -> dict[str, ir.OpView]:
-    externs = _externs(plan)
-    return {kernel: f for kernel, f in plan.kernels.items() if kernel not in externs}
-
-
-def _by_meaning(plan: Plan, kernel: str, error: Exception, target: Target) -> Compiled:
-    _warn(f"kernel {kernel}", error, plan.module, target)
-    return Compiled(
-        meaning_of(plan.kernels[kernel]), "torch (meaning of the kernel)", _sentence(error)
-    )
 
 
 def _graph_itself(
@@ -191,14 +212,14 @@ def _graph_itself(
     """The captured graph, op by op on torch: what is left when lowering fails. `module` is what it
     imported as, None if it did not.
     """
-    _warn(captured.name, error, module, target)
+    warn(captured.name, error, module, target)
 
     def run(arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():
             return list(captured.graph(*arguments))
 
     return CompiledModule(
-        run, Report.whole_step_on_torch(captured.name, target.name, _sentence(error))
+        run, Report.whole_step_on_torch(captured.name, target.name, sentence(error))
     )
 
 
@@ -208,34 +229,3 @@ def _device(captured: Captured) -> torch.device:
         if spec.variable is not None:
             return spec.variable._value.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _warn(what: str, error: Exception, module: ir.Module | None, target: Target) -> None:
-    """Says once in a process what runs on torch and why, and how to see it fail alone."""
-    sentence = _sentence(error)
-    if (what, sentence) in _warned:
-        return
-    _warned.add((what, sentence))
-    message = f"keras-triton could not compile {what} and runs it on torch: {sentence}"
-    if module is not None:
-        message += f" {_reproduction(module, target)}"
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
-
-
-def _reproduction(module: ir.Module, target: Target) -> str:
-    """Keeps a failing module in the cache folder; the sentence that says how to compile it."""
-    text = mlir.text(module)
-    folder = settings().cache / "failed"
-    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.mlir"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:  # a full or read-only disk must not end a training run either
-        return f"The module could not be kept in {folder} ({error.strerror})."
-    return f"Reproduce with: keras-triton compile {path} --target {target.name}"
-
-
-def _sentence(error: Exception) -> str:
-    """An error as one sentence of at most 300 characters: MLIR spreads its own over lines."""
-    text = str(error).strip() or type(error).__name__
-    return f"{textwrap.shorten(text, 300).rstrip('.')}."

@@ -20,8 +20,10 @@ from .bound_program import BoundProgram, Compile, Program
 from .capture import ROOT_LAYER, capture
 from .capture_errors import CaptureError
 from .captured import Captured
-from .journal import new_counts, record_refusal
-from .signature import Arguments, NotExpressible, Symbolic, sign
+from .families import Family, batches_of, family_with
+from .journal import new_counts, record_closed, record_refusal
+from .signature import Arguments, NotExpressible, Shapes, Symbolic, sign
+from .symbolic_size import Axes
 
 # A function that creates variables is tried again after it ran op by op, at most this often.
 ATTEMPTS = 3
@@ -52,6 +54,9 @@ class CompiledFunction:
     free = True
     """Whether results may be differentiated and gradients show outside; see `capture`."""
 
+    opens_sizes = True
+    """Whether one program may serve calls that differ in a size."""
+
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -64,7 +69,12 @@ class CompiledFunction:
         self.counts = new_counts()
         self.refused: list[CaptureError] = []
         self.compile_fn = compile_fn or default_compile
+        self.batch_varies = False
+        """Whether the batches to come are known to differ in size, as the last one of an epoch does."""
         self._programs: dict[Hashable, list[BoundProgram]] = {}
+        self._families: dict[Hashable, list[Family]] = {}
+        self._seen: dict[Hashable, dict[Shapes, None]] = {}
+        self._closed: set[Hashable] = set()
         self._attempts: dict[Hashable, int] = {}
         self._hopeless: set[Hashable] = set()
         self._waited: Counter[int] = Counter()
@@ -109,21 +119,56 @@ class CompiledFunction:
 
     def _find(self, arguments: Arguments) -> BoundProgram | None:
         """A program that serves the call, captured now if need be; None: run op by op."""
-        key = (arguments.key, in_force(), *self._ambient())
-        for program in self._programs.get(key, ()):
-            if program.fits(self.owner()):
-                return program
+        form = (arguments.form, in_force(), *self._ambient())
+        found = self._known(form, arguments.shapes)
+        if found is not None:
+            return found
+        key = (form, arguments.shapes)
         if key in self._hopeless or not self._is_built() or self._waits(key):
             return None
         try:
             with collector.paused():
-                return self._add(key, self.capture(arguments))
+                found = self._add_open(form, arguments)
+                return found or self._add(key, self.capture(arguments))
         except CaptureError as error:
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if not error.transient or self._attempts[key] >= ATTEMPTS:
                 self._hopeless.add(key)
                 self._refuse(error)
             return None
+        finally:
+            self._seen.setdefault(form, {})[arguments.shapes] = None
+
+    def _known(self, form: Hashable, shapes: Shapes) -> BoundProgram | None:
+        """A program of these shapes, or of a family that they belong to."""
+        for program in self._programs.get((form, shapes), ()):
+            if program.fits(self.owner()):
+                return program
+        for family in self._families.get(form, ()):
+            size = family.size_of(shapes)
+            for program in self._programs.get((form, family), ()) if size else ():
+                if program.serves(size) and program.fits(self.owner()):
+                    return program
+        return None
+
+    def _add_open(self, form: Hashable, arguments: Arguments) -> BoundProgram | None:
+        """A program for all calls that differ from this one in one size, if calls do and it can be
+        left open."""
+        shapes, family = arguments.shapes, None
+        if self.opens_sizes and not (self.free and torch.is_grad_enabled()):
+            family = family_with(shapes, self._seen.get(form, ()))
+            if family is None and self.batch_varies:
+                family = batches_of(shapes)
+        if family is None or (form, family.places) in self._closed:
+            return None
+        try:
+            program = self._add((form, family), self.capture(arguments, family.axes))
+        except Exception as error:  # what is wrong with the call itself shows when it is captured alone
+            self._closed.add((form, family.places))
+            record_closed(str(error))
+            return None
+        self._families.setdefault(form, []).append(family)
+        return program
 
     def _waits(self, key: Hashable) -> bool:
         """Whether a signature without a program is left op by op this time."""
@@ -155,18 +200,18 @@ class CompiledFunction:
             torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
         )
 
-    def capture(self, arguments: Arguments) -> Captured:
-        """The captured function for a call.
+    def capture(self, arguments: Arguments, axes: Axes | None = None) -> Captured:
+        """The captured function for a call; the common size of `axes` is left open.
 
         Raises:
             CaptureError: as `capture` does.
         """
         args, kwargs = arguments.structure()
-        return capture(self.fn, args, kwargs, name=self.name, free=self.free)
+        return capture(self.fn, args, kwargs, name=self.name, free=self.free, axes=axes)
 
     def _add(self, key: Hashable, captured: Captured) -> BoundProgram:
-        self.counts.captures += 1
         program = BoundProgram(captured, self.compile_fn, self.owner())
+        self.counts.captures += 1
         program.number = program.used = self.counts.captures + self.counts.compiled
         alike = self._programs.setdefault(key, [])
         if len(alike) == VARIANTS:

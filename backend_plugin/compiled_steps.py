@@ -11,6 +11,7 @@ from .compiled_function import CompiledFunction
 from .compiled_step import CompiledStep
 from .repeated import repeated
 from .signature import Arguments
+from .symbolic_size import Axes
 
 
 class CompiledSteps(CompiledFunction):
@@ -25,6 +26,7 @@ class CompiledSteps(CompiledFunction):
     """
 
     free = False
+    opens_sizes = False
 
     def __init__(
         self, step: CompiledStep, join: Callable[[list[Any]], Any], *, concatenates: bool
@@ -40,7 +42,7 @@ class CompiledSteps(CompiledFunction):
     def owner(self) -> object:
         return self.step.owner()
 
-    def capture(self, arguments: Arguments) -> Captured:
+    def capture(self, arguments: Arguments, axes: Axes | None = None) -> Captured:
         (batches, _) = arguments.structure()
         first, *others = map(self.step.sign, batches)
         if any(other.key != first.key for other in others):

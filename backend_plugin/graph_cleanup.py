@@ -73,11 +73,11 @@ def _literal_value(
         return tensor.cpu() if is_literal and tensor.numel() <= LITERAL_SIZE else None
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return None
-    value = node.meta.get("val")
-    if not isinstance(value, torch.Tensor) or value.numel() > LITERAL_SIZE:
-        return None
-    inputs = node.all_input_nodes
+    value, inputs = node.meta.get("val"), node.all_input_nodes
+    # First, since to ask an open size how large it is would restrict it.
     if not all(source in known for source in inputs):
+        return None
+    if not isinstance(value, torch.Tensor) or value.numel() > LITERAL_SIZE:
         return None
     if not inputs and node.target not in (aten.full.default, aten.scalar_tensor.default):
         return None

@@ -36,12 +36,14 @@ class Stats:
             an argument that is no tensor, runs op by op too, so there may be more such calls than
             refusals.
         kept: how many of the programs were found on disk: nothing was lowered or compiled for them.
+        closed: why steps and functions are compiled for each size of the data on its own.
     """
 
     reports: tuple[Report, ...]
     refused: tuple[CaptureError, ...]
     counts: CallCounts
     kept: int = 0
+    closed: tuple[str, ...] = ()
 
     @property
     def launches(self) -> int:
@@ -68,6 +70,7 @@ class Stats:
             "calls": asdict(self.counts),
             "fallbacks": self.fallbacks,
             "refusals": self.refusals,
+            "compiled_for_each_size": _counted(self.closed),
         }
         return json.dumps(body, indent=1)
 
@@ -82,6 +85,7 @@ class Stats:
         )
         rows = [("launch on torch", *item) for item in self.fallbacks.items()]
         rows += [("op by op", *item) for item in self.refusals.items()]
+        rows += [("compiled for each size", *item) for item in _counted(self.closed).items()]
         if rows:
             table = Table("what", "reason", "count")
             for what, reason, count in rows:
@@ -92,6 +96,7 @@ class Stats:
 _reports: list[Report] = []
 _kept: list[Report] = []
 _refusals: list[CaptureError] = []
+_closed: list[str] = []
 _counts: list[CallCounts] = []
 
 
@@ -113,6 +118,11 @@ def record_refusal(error: CaptureError) -> None:
     _refusals.append(error)
 
 
+def record_closed(reason: str) -> None:
+    """Keeps why a step is compiled for each size of its data on its own."""
+    _closed.append(reason)
+
+
 def new_counts() -> CallCounts:
     """Counts of one step or function, which `stats()` adds up."""
     _counts.append(CallCounts())
@@ -126,7 +136,7 @@ def stats() -> Stats:
         sum(counts.compiled for counts in _counts),
         sum(counts.op_by_op for counts in _counts),
     )
-    return Stats(tuple(_reports), tuple(_refusals), totals, len(_kept))
+    return Stats(tuple(_reports), tuple(_refusals), totals, len(_kept), tuple(_closed))
 
 
 def _counted(reasons: Iterable[str]) -> dict[str, int]:

@@ -21,6 +21,8 @@ from keras_triton.lowering.plan import Loop, Plan, Ref, While
 Bases = Sequence[torch.Tensor]
 Place = tuple[int, int]  # base, offset in bytes
 Row = TypeVar("Row")
+_NOWHERE = -1
+"""The base at address 0: an offset from it is a number."""
 
 
 @dataclass
@@ -45,14 +47,17 @@ class Memory:
         count: int,
         moving: Sequence[Sequence[Place]] = (),
         fixed: Mapping[int, torch.Tensor] | None = None,
+        size: int = 0,
     ) -> None:
         """Args:
         starts: for each kind of base ("argument") the number of its first one.
         count: iterations.
         moving: for each memory that moves, where it is in each iteration.
         fixed: the bases that are the same tensor whenever the level is entered.
+        size: the symbolic size, for kernels that take any.
         """
         self.count, self.threads, self.profiled = count, 1, False
+        self._size = size
         self._starts, self._moving, self._fixed = starts, moving, dict(fixed or {})
         self._columns: list[list[Place]] = []
         self._pointers: list[tuple[Rows[int], int]] = []
@@ -60,11 +65,11 @@ class Memory:
         self._table = np.zeros((count, 0), np.int64)
 
     @classmethod
-    def of_plan(cls, plan: Plan, arena: torch.Tensor) -> Memory:
+    def of_plan(cls, plan: Plan, arena: torch.Tensor, size: int = 0) -> Memory:
         """Bases: arguments, outputs, the arena."""
         outputs = len(plan.arguments)
         last = outputs + len(plan.outputs)
-        return cls({"argument": 0, "output": outputs, "arena": last}, 1, (), {last: arena})
+        return cls({"argument": 0, "output": outputs, "arena": last}, 1, (), {last: arena}, size)
 
     def inside(self, step: Loop | While) -> Memory:
         """The memory of a loop of this level; its bases are the loop's operands."""
@@ -74,12 +79,13 @@ class Memory:
             if len(pieces.places) == 1 and self._is_fixed(pieces.places):
                 (fixed[number],) = pieces.of(self._fixed)
         if isinstance(step, While):
-            return Memory({"operand": 0}, 1, (), fixed)
-        return Memory({"operand": 0}, step.count, step.moving, fixed)
+            return Memory({"operand": 0}, 1, (), fixed, self._size)
+        return Memory({"operand": 0}, step.count, step.moving, fixed, self._size)
 
     def pointers(self, refs: Sequence[Ref]) -> Rows[int]:
-        """Addresses of tables of the addresses of `refs`."""
+        """Addresses of tables of the addresses of `refs`; in front of each lies the size."""
         entry: Rows[int] = Rows()
+        self._columns.append([(_NOWHERE, self._size)])
         self._pointers.append((entry, len(self._columns)))
         self._columns += map(self._places, refs)
         return entry
@@ -116,7 +122,8 @@ class Memory:
         addresses = [base.data_ptr() for base in bases]
         if addresses != self._addresses and self._columns:
             self._addresses = addresses
-            np.add(np.array(addresses, np.int64)[self._bases], self._offsets, out=self._table)
+            starts = np.array([*addresses, 0], np.int64)  # the last one is _NOWHERE
+            np.add(starts[self._bases], self._offsets, out=self._table)
         given = dict(enumerate(bases))
         for entry, pieces in self._tensors:
             entry.rows = self._listed([item.of(given) for item in pieces])

@@ -5,6 +5,7 @@ device. So the next step is read, and its copy begun, as soon as this one is lau
 launches it says so by `StepBatches.launched`. Without that call steps are read when asked for.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,11 +21,22 @@ StartCopy = Callable[[Batches], Callable[[], Batches]]
 
 
 class StepBatches(list[Any]):
-    """The batches of one step. `launched()` is called when their step is on its way."""
+    """The batches of one step.
 
-    def __init__(self, batches: Batches, launched: Callable[[], None]) -> None:
+    Attributes:
+        launched: called when their step is on its way.
+        varies: whether batches of this epoch are known to differ in size.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        launched: Callable[[], None] = lambda: None,
+        *,
+        varies: bool = False,
+    ) -> None:
         super().__init__(batches)
-        self.launched = launched
+        self.launched, self.varies = launched, varies
 
 
 class Prefetcher(Iterator[Step]):
@@ -35,15 +47,22 @@ class Prefetcher(Iterator[Step]):
         start_copy: how their batches get to the device.
         more: whether, after the batch of that number, another step of this epoch may be read before
             it is asked for.
+        varies: whether their batches are known to differ in size.
 
     What `steps` raises, its end included, comes when its turn has come: after the last step that
     was read in good order.
     """
 
     def __init__(
-        self, steps: Iterator[Step], start_copy: StartCopy, more: Callable[[int], bool]
+        self,
+        steps: Iterator[Step],
+        start_copy: StartCopy,
+        more: Callable[[int], bool],
+        *,
+        varies: bool = False,
     ) -> None:
         self._steps, self._start_copy, self._more = steps, start_copy, more
+        self._varies = varies
         self._ahead: tuple[int, int, Callable[[], Batches]] | Exception | None = None
 
     def __next__(self) -> Step:
@@ -52,7 +71,8 @@ class Prefetcher(Iterator[Step]):
         if isinstance(step, Exception):
             raise step
         begin, end, batches = step
-        return begin, end, StepBatches(batches(), lambda: self._read_ahead(end))
+        launched = functools.partial(self._read_ahead, end)
+        return begin, end, StepBatches(batches(), launched, varies=self._varies)
 
     def _read_ahead(self, end: int) -> None:
         if self._ahead is None and self._more(end):

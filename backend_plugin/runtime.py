@@ -30,7 +30,8 @@ class Executor(Protocol):
 
 
 class NativeExecutor:
-    """A kernel in machine code: called with the address of a table of pointers, and of threads."""
+    """A kernel in machine code: called with the address of a table of pointers, in front of which the
+    symbolic size lies, and a number of threads."""
 
     def __init__(self, kernel: Callable[[int, int], None]) -> None:
         self.kernel = kernel
@@ -157,12 +158,26 @@ class Program:
 
     Arguments are contiguous tensors of the plan's types. A result that is the new value of a
     donated argument *is* that argument, updated in place; other results are fresh tensors.
+
+    Args:
+        plan, executors, device: what to run, by what, where.
+        arena: memory for temporaries that others use too, when this does not run; its own if None.
+        size: the symbolic size that the plan is for, if its kernels are for any.
     """
 
-    def __init__(self, plan: Plan, executors: Mapping[str, Executor], device: torch.device) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        executors: Mapping[str, Executor],
+        device: torch.device,
+        arena: torch.Tensor | None = None,
+        size: int = 0,
+    ) -> None:
         self.plan, self.device = plan, device
-        self.arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
-        self.memory = Memory.of_plan(plan, self.arena)
+        if arena is None:
+            arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
+        self.arena = arena
+        self.memory = Memory.of_plan(plan, arena, size)
         self._launches = Launches(plan.steps, executors, self.memory)
         self.memory.freeze()
         self._results = _result_sources(plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import optree
@@ -17,6 +17,7 @@ from keras.src.backend.torch.ops.core import convert_to_tensor, get_device
 # equal value differ by type, floats by their digits (0.0 equals -0.0, NaN equals nothing).
 PLAIN = (bool, int, float, complex, str, bytes)
 ARRAYS = (np.ndarray, np.generic)
+Shapes: TypeAlias = tuple[torch.Size, ...]
 
 
 class NotExpressible(ValueError):
@@ -45,15 +46,22 @@ class Arguments:
     """The arguments of one call.
 
     Attributes:
-        key: equal for calls that one program can serve.
+        form: all that a program depends on but the shapes.
+        shapes: of the tensors. Calls of equal form and shapes can be served by one program.
         leaves: all leaves in flattening order, arrays replaced by tensors on the backend's device.
         tensors: the leaves that are tensors, all contiguous.
     """
 
-    key: Hashable
+    form: Hashable
+    shapes: Shapes
     spec: optree.PyTreeSpec
     leaves: list[Any]
     tensors: list[torch.Tensor]
+
+    @property
+    def key(self) -> Hashable:
+        """Form and shapes."""
+        return self.form, self.shapes
 
     def structure(self) -> Any:
         """The arguments with tensors in place of arrays."""
@@ -93,13 +101,14 @@ def sign(structure: Any, *, static_objects: bool, differentiable: bool) -> Argum
             leaf = leaf if leaf.is_contiguous() else leaf.contiguous()
             leaves[position] = leaf
             tensors.append(leaf)
-            key += (leaf.shape, leaf.dtype)
+            key += (leaf.ndim, leaf.dtype)
             if differentiable:
                 key.append(leaf.requires_grad)
         else:
             key.append(type(leaf).__qualname__)
             key.append(_static(leaf, static_objects))
-    return Arguments((spec, *key), spec, leaves, tensors)
+    shapes = tuple(tensor.shape for tensor in tensors)
+    return Arguments((spec, *key), shapes, spec, leaves, tensors)
 
 
 def _tensor(array: np.ndarray | np.generic) -> torch.Tensor:

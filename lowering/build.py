@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 from mlir import ir
 
 from . import dialect
+from .errors import SizeError
 from .mlir import TensorType
+from .sizes import Extent, digits
 
 Value: TypeAlias = ir.Value
 
@@ -16,8 +18,10 @@ Value: TypeAlias = ir.Value
 class OpBuilder:
     """Builds ops at the current insertion point, all with one location."""
 
-    def __init__(self, location: ir.Location) -> None:
+    def __init__(self, location: ir.Location, size: Value | None = None) -> None:
         self.location = location
+        self.size = size
+        """The symbolic size, a tensor<i64>, if there is one."""
 
     def emit(self, name: str, *operands: Value, **attributes: Any) -> Value:
         """Builds `keras.<name>` and returns its first result."""
@@ -28,9 +32,24 @@ class OpBuilder:
         return dialect.build(name, operands, attributes, loc=self.location)
 
     def full(self, value: float, shape: Sequence[int], dtype: str) -> Value:
-        """A tensor of one value, rounded as `dtype` rounds it."""
+        """A tensor of one value, rounded as `dtype` rounds it.
+
+        Raises:
+            SizeError: the value depends on the symbolic size, which is not at hand.
+        """
+        if isinstance(value, Extent):
+            return self.broadcast(self.cast(self._polynomial(value), dtype), shape)
         number = float(value) if dtype.startswith(("f", "b")) else int(value)
         return self.emit("full", value=number, shape=tuple(shape), dtype=dtype)
+
+    def _polynomial(self, value: Extent) -> Value:
+        """The value in a call, as a tensor<i64> (by Horner's rule)."""
+        if self.size is None:
+            raise SizeError(f"{value.text} is computed with where the size is not known")
+        *rest, made = (self.scalar(digit, "i64") for digit in digits(value))
+        for digit in reversed(rest):
+            made = self.emit("add", self.emit("mul", made, self.size), digit)
+        return made
 
     def scalar(self, value: float, dtype: str) -> Value:
         """`full` of rank 0."""

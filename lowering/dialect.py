@@ -18,6 +18,7 @@ from mlir import ir
 
 from .errors import DialectError
 from .mlir import TensorType, context, layer_of
+from .sizes import extent
 
 Attributes = Mapping[str, Any]
 Infer = Callable[[Sequence[TensorType], Attributes], Sequence[TensorType]]
@@ -239,10 +240,12 @@ def to_attribute(value: Any) -> ir.Attribute:
 
 def from_attribute(attribute: ir.Attribute) -> Any:
     """The inverse of `to_attribute`; attributes of other kinds come back as they are."""
-    if isinstance(attribute, ir.BoolAttr | ir.IntegerAttr | ir.FloatAttr | ir.StringAttr):
+    if isinstance(attribute, ir.BoolAttr | ir.FloatAttr | ir.StringAttr):
         return attribute.value
+    if isinstance(attribute, ir.IntegerAttr):
+        return extent(attribute.value)
     if isinstance(attribute, ir.DenseI64ArrayAttr):
-        return tuple(attribute)
+        return tuple(map(extent, attribute))
     return attribute
 
 

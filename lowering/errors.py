@@ -21,3 +21,7 @@ class RegionError(LoweringError):
 
 class EmitError(LoweringError):
     """A kernel that a target cannot express; the sentence says which op and why."""
+
+
+class SizeError(LoweringError):
+    """Something must know a symbolic size; the step is compiled for each size on its own then."""

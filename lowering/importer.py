@@ -16,11 +16,12 @@ from .build import OpBuilder, Value
 from .errors import DialectError, ImportGraphError
 from .extern import ATTRIBUTE, DROPPED, Extern, encode_args, target_name
 from .import_loops import is_loop, loop_of_node
-from .mlir import DTYPE_NAMES, TensorType, context
+from .mlir import DTYPE_NAMES, TensorType, context, number_of
 
 Results: TypeAlias = Value | Sequence[Value | None]
 Rule = TypeVar("Rule", bound=Callable[..., Results])
 LAYER = "keras_layer"
+SIZE = "size"
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,12 @@ def rule(*targets: str) -> Callable[[Rule], Rule]:
 class Builder(OpBuilder):
     """What a rule builds with: one node's expected results, and `keras` ops at the node's layer."""
 
-    def __init__(self, node: torch.fx.Node, sources: dict[Value, Any]) -> None:
+    def __init__(
+        self, node: torch.fx.Node, sources: dict[Value, Any], size: Value | None
+    ) -> None:
         self.node = node
         self.layer: str = node.meta.get(LAYER, "")
-        super().__init__(location(self.layer))
+        super().__init__(location(self.layer), size)
         self.sources = sources
 
     @property
@@ -124,6 +127,8 @@ def import_graph(
     graph: torch.fx.GraphModule,
     inputs: Sequence[ImportInput],
     donated: Mapping[int, int],
+    *,
+    sized: bool = False,
 ) -> ir.Module:
     """The module of stage "keras" that computes what the graph does.
 
@@ -132,10 +137,13 @@ def import_graph(
             kind; static fake tensors in `meta["val"]`, the Keras layer in `meta["keras_layer"]`.
         inputs: one for each placeholder.
         donated: argument -> result that is its new value.
+        sized: whether a size is left open (sizes.py). The module takes it as a last argument then,
+            a tensor<i64> named "size".
 
     Raises:
-        ImportGraphError: a value of a dtype the dialect lacks, a shape that is not static, or a
-            node that is no call of a torch op.
+        ImportGraphError: a value of a dtype the dialect lacks, or a node that is no call of a torch
+            op.
+        SizeError: a number is not computed from the open size by sums and products.
     """
     from . import importer_rules  # noqa: F401  (fills RULES)
 
@@ -144,9 +152,10 @@ def import_graph(
         raise ImportGraphError(f"the graph has {count} inputs, but {len(inputs)} are described")
     with context(), ir.Location.unknown():
         functions = ModuleFunctions()
-        main = functions.define("main", graph)
+        main = functions.define("main", graph, sized=sized)
+        described = [*inputs, ImportInput(SIZE)] if sized else inputs
         main.arg_attrs = ir.ArrayAttr.get(
-            [_described(item, donated.get(i)) for i, item in enumerate(inputs)]
+            [_described(item, donated.get(i)) for i, item in enumerate(described)]
         )
         return functions.module
 
@@ -196,9 +205,11 @@ class ModuleFunctions:
         before = ir.InsertionPoint(self._main) if self._main else end
         return func.FuncOp(name, kind, visibility="private", ip=before)
 
-    def define(self, name: str, graph: torch.fx.GraphModule) -> func.FuncOp:
-        """Adds the function that computes what a graph does."""
-        return _FunctionImporter(self, graph).define(name)
+    def define(
+        self, name: str, graph: torch.fx.GraphModule, *, sized: bool = False
+    ) -> func.FuncOp:
+        """Adds the function that computes what a graph does; `sized`: it takes the open size too."""
+        return _FunctionImporter(self, graph).define(name, sized)
 
 
 class _FunctionImporter:
@@ -206,11 +217,12 @@ class _FunctionImporter:
 
     def __init__(self, functions: ModuleFunctions, graph: torch.fx.GraphModule) -> None:
         self.functions, self.graph = functions, graph
-        self.values: dict[torch.fx.Node, Results] = {}
+        self.values: dict[torch.fx.Node, Results | int] = {}
         # What later rules may look up about a value that its type does not say.
         self.sources: dict[Value, Any] = {}
+        self.size: Value | None = None
 
-    def define(self, name: str) -> func.FuncOp:
+    def define(self, name: str, sized: bool) -> func.FuncOp:
         nodes = list(self.graph.graph.nodes)
         placeholders = [node for node in nodes if node.op == "placeholder"]
         (output,) = (node for node in nodes if node.op == "output")
@@ -218,9 +230,12 @@ class _FunctionImporter:
         returned = list(returned) if isinstance(returned, list | tuple) else [returned]
         types = [self._type(node).to_mlir() for node in placeholders]
         result_types = [self._type(node).to_mlir() for node in returned]
+        types += [TensorType((), "i64").to_mlir()] * sized
         made = self.functions.add(name, types, result_types)
         block = made.add_entry_block()
-        self.values.update(zip(placeholders, block.arguments, strict=True))
+        given = list(block.arguments)
+        self.size = given.pop() if sized else None
+        self.values.update(zip(placeholders, given, strict=True))
         with ir.InsertionPoint(block):
             for node in nodes:
                 bodies = node.op == "get_attr" and all(map(is_loop, node.users))
@@ -229,12 +244,16 @@ class _FunctionImporter:
             func.ReturnOp([self._value(node) for node in returned])
         return made
 
-    def _import(self, node: torch.fx.Node) -> Results:
+    def _import(self, node: torch.fx.Node) -> Results | int:
+        if isinstance(node.meta.get("val"), torch.SymInt):
+            return number_of(node.meta["val"])
         if node.op != "call_function":
             raise ImportGraphError(f"{_where(node)}: a graph holds calls only, not {node.op}")
         if node.target is operator.getitem:
             source, number = _taken(node)
-            return self.values[source][number]
+            values = self.values[source]
+            assert isinstance(values, Sequence)
+            return values[number]
         if is_loop(node):
             return self._by_loop(node)
         types = self._types(node)
@@ -261,7 +280,7 @@ class _FunctionImporter:
         kwargs = torch.fx.map_arg(node.kwargs, self.values.__getitem__)
         kept = {k: v for k, v in kwargs.items() if k not in (*DROPPED, "device")}
         try:
-            return RULES[name](Builder(node, self.sources), *args, **kept)
+            return RULES[name](Builder(node, self.sources, self.size), *args, **kept)
         except DialectError as error:
             raise ImportGraphError(f"{_where(node)}: {error}") from error
 
@@ -280,10 +299,14 @@ class _FunctionImporter:
         self, node: torch.fx.Node, types: Sequence[TensorType | None], reason: str
     ) -> Results:
         """A call of a new private declaration."""
-        operands = list(node.all_input_nodes)
+        operands = [x for x in node.all_input_nodes if not isinstance(self.values[x], int)]
+
+        def sizes_known(value: torch.fx.Node) -> Any:
+            return value if value in operands else self.values[value]
+
         args = encode_args(
-            node.args,
-            node.kwargs,
+            torch.fx.map_arg(node.args, sizes_known),
+            torch.fx.map_arg(node.kwargs, sizes_known),
             lambda value: operands.index(value) if isinstance(value, torch.fx.Node) else None,
         )
         extern = Extern(target_name(node.target), args, reason)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 import torch
 from mlir import ir
 
-from .errors import DialectError
+from .errors import DialectError, SizeError
+from .sizes import PRIME, extent
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     "f64": torch.float64,
@@ -62,10 +64,7 @@ class TensorType:
     @property
     def size(self) -> int:
         """Number of elements."""
-        count = 1
-        for extent in self.shape:
-            count *= extent
-        return count
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -89,10 +88,10 @@ class TensorType:
         return TensorType(self.shape, dtype)
 
     def with_shape(self, shape: Sequence[int]) -> TensorType:
-        return TensorType(tuple(int(extent) for extent in shape), self.dtype)
+        return TensorType(tuple(map(extent, shape)), self.dtype)
 
     def __str__(self) -> str:
-        return f"tensor<{''.join(f'{extent}x' for extent in self.shape)}{self.dtype}>"
+        return f"tensor<{''.join(f'{n}x' for n in self.shape)}{self.dtype}>"
 
     def to_mlir(self) -> ir.RankedTensorType:
         """The MLIR type, in the current context."""
@@ -111,16 +110,33 @@ class TensorType:
 
     @classmethod
     def of_torch(cls, tensor: torch.Tensor) -> TensorType:
-        """The type of a torch tensor.
+        """The type of a torch tensor, whose shape may be symbolic.
 
         Raises:
             DialectError: its dtype has no name in the dialect.
+            SizeError: an extent is no polynomial of one size.
         """
         if tensor.dtype not in DTYPE_NAMES:
             raise DialectError(
                 f"{tensor.dtype} has no type in the keras dialect; it knows {_known()}"
             )
-        return cls(tuple(int(extent) for extent in tensor.shape), DTYPE_NAMES[tensor.dtype])
+        return cls(tuple(map(number_of, tensor.shape)), DTYPE_NAMES[tensor.dtype])
+
+
+def number_of(number: int | torch.SymInt) -> int:
+    """A number of a captured graph as modules write it (sizes.py).
+
+    Raises:
+        SizeError: it is no polynomial of one size.
+    """
+    if not isinstance(number, torch.SymInt):
+        return extent(int(number))
+    formula = number.node.expr
+    if not formula.free_symbols:
+        return int(formula)
+    if len(formula.free_symbols) > 1 or not formula.is_polynomial():
+        raise SizeError(f"{formula} is no sum of products of one size")
+    return extent(int(formula.subs(dict.fromkeys(formula.free_symbols, PRIME))))
 
 
 _TYPE = re.compile(r"^(?:tensor|memref)<((?:\d+x)*)([a-z]\w*(?:<f\d+>)?)[,>]")
@@ -137,7 +153,7 @@ def _of_type(kind: ir.Type) -> TensorType:
     match = _TYPE.match(text)
     if match is None or not (match[2] in TORCH_DTYPES or match[2] in OPAQUE):
         raise DialectError(f"{text} is not a static tensor of {_known()}")
-    return TensorType(tuple(int(extent) for extent in match[1].split("x") if extent), match[2])
+    return TensorType(tuple(extent(int(n)) for n in match[1].split("x") if n), match[2])
 
 
 @cache

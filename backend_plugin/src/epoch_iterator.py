@@ -14,7 +14,7 @@ from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDat
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 
-from keras_triton.prefetch import Prefetcher, SideStream, StartCopy, Step
+from keras_triton.prefetch import Prefetcher, SideStream, StartCopy, Step, StepBatches
 
 
 class EpochIterator(TorchEpochIterator):
@@ -26,8 +26,23 @@ class EpochIterator(TorchEpochIterator):
 
     def __iter__(self) -> Iterator[Step]:
         super().__iter__()
-        start_copy = copy_to_device()
-        return self if start_copy is None else Prefetcher(self, start_copy, self._more)
+        start_copy, varies = copy_to_device(), self._varies()
+        if start_copy is not None:
+            return Prefetcher(self, start_copy, self._more, varies=varies)
+        return self._steps(varies=varies)
+
+    def _steps(self, *, varies: bool) -> Iterator[Step]:
+        while True:
+            try:
+                begin, end, batches = next(self)
+            except StopIteration:
+                return
+            yield begin, end, StepBatches(batches, varies=varies)
+
+    def _varies(self) -> bool:
+        """Whether the last batch is known to be smaller than the others."""
+        some = self.num_batches is None or self.num_batches > 1
+        return some and self.data_adapter.has_partial_batch is True
 
     def _interrupted_warning(self) -> None:
         # Nothing is missing where fewer batches than `steps_per_execution` are left at the end.

@@ -97,6 +97,8 @@ class StepFunction:
         self._join = join
 
     def __call__(self, batches: list[Any]) -> Any:
+        if self.step is not self.steps and hasattr(self.step, "batch_varies"):
+            self.step.batch_varies = getattr(batches, "varies", False)
         result = self._run(batches)
         if isinstance(batches, StepBatches):
             batches.launched()

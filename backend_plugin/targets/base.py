@@ -40,6 +40,7 @@ class Target(Protocol):
     decompose: bool  # row ops (softmax, norms, losses) and pooling become loops
     rows: int  # otherwise, the longest row (elements) of row ops that do
     epilogues: bool  # pointwise consumers go into the kernels of matmul and convolution
+    sized: frozenset[str]  # the kinds of kernels that it compiles once for all symbolic sizes
 
     @property
     def host(self) -> str:

@@ -315,7 +315,9 @@ def _constant(code: Code, value: float | int | bool, kind: str) -> str:
         return code.real(float(value), kind)
     if kind == "i1":
         return code.constant("true" if value else "false", "i1")
-    return code.integer(int(value), kind_of(kind))
+    if kind == "index":  # where something lies, which may depend on the size
+        return code.integer(int(value))
+    return code.constant(str(int(value)), kind_of(kind))
 
 
 def _unknown(op: ir.Operation, stage: Stage) -> EmitError:

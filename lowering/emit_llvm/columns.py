@@ -20,15 +20,14 @@ def write_columns(frame: Frame, low: str, high: str) -> None:
     """Block of columns by block: rows stream by, each added to accumulators in L1."""
     code, layout = frame.code, frame.layout
     *outer, inner = layout.parallel
-    blocks = -(-layout.dims[inner].extent // COLUMN_BLOCK)
+    extent = layout.dims[inner].extent
     columns = _Columns(frame, inner)
     with code.loop(low, high) as unit:
-        line = code.let(f"arith.divui {unit}, {code.integer(blocks)} : i64") if blocks > 1 else unit
-        block = (
-            code.let(f"arith.remui {unit}, {code.integer(blocks)} : i64")
-            if blocks > 1
-            else code.integer(0)
-        )
+        line, block = unit, code.integer(0)
+        if extent > COLUMN_BLOCK:
+            blocks = code.blocks(extent, COLUMN_BLOCK)
+            line = code.let(f"arith.divui {unit}, {blocks} : i64")
+            block = code.let(f"arith.remui {unit}, {blocks} : i64")
         scope = frame.scope(columns.wanted).enter_unit(outer, line, columns.wanted)
         columns.write(scope, code.mul(block, COLUMN_BLOCK))
 
@@ -46,9 +45,8 @@ class _Columns:
         folded = [i for i in lasting if self.phases.stage(i).kind == "reduce"]
         self.values = {index: self._buffer(index, self.width) for index in lasting}
         self.rows_a_line = _FOLD if self._narrow() else 1
-        wide = self.width * self.rows_a_line
         split = self._blocked() or self.rows_a_line > 1
-        self.partials = {index: self._buffer(index, wide) for index in folded} if split else {}
+        self.partials = {i: self._buffer(i, self._wide()) for i in folded} if split else {}
 
     def write(self, scope: Scope, first: str) -> None:
         code = self.code
@@ -84,6 +82,10 @@ class _Columns:
                 for index in folded:
                     self._add(self.values, index, column, self._get(self.partials, index, column))
 
+    def _wide(self) -> int:
+        """How many columns lie side by side in a line."""
+        return self.width * self.rows_a_line
+
     def _narrow(self) -> bool:
         """Whether the one pass reads nothing but rows of few columns that lie end to end."""
         loops = self.frame.layout.reduction
@@ -104,15 +106,13 @@ class _Columns:
     def _narrow_pass(self, block: Scope, folded: Sequence[int]) -> None:
         """Adds lines of several rows, then the rows of the sums; a shorter line comes last."""
         code, (loop,) = self.code, self.frame.layout.reduction
-        rows = self.frame.layout.dims[loop].extent
-        whole = rows - rows % self.rows_a_line
-        wide, rest = (
-            code.integer(count * self.extent) for count in (self.rows_a_line, rows - whole)
-        )
+        rows, wide = code.integer(self.frame.layout.dims[loop].extent), code.integer(self._wide())
+        left = code.let(f"arith.remui {rows}, {code.integer(self.rows_a_line)} : i64")
+        whole = code.let(f"arith.subi {rows}, {left} : i64")
         self._fill(self.partials, folded, wide)
-        with code.loop(code.integer(0), code.integer(whole), step=self.rows_a_line) as row:
+        with code.loop(code.integer(0), whole, step=self.rows_a_line) as row:
             self._add_line(block.enter(loop, row, self.wanted), wide)
-        self._add_line(block.enter(loop, code.integer(whole), self.wanted), rest)
+        self._add_line(block.enter(loop, whole, self.wanted), code.mul(left, self.extent))
         with code.loop(code.integer(0), code.integer(self.rows_a_line)) as row:
             first = code.mul(row, self.extent)
             with self._line() as column:

@@ -15,32 +15,28 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from mlir import ir
 
 from ..errors import EmitError
 from ..region import Read, Region, kernel_kind, read_instances, read_region
+from ..sizes import is_symbolic
 from . import body as cpu_body
 from . import jit
 from .layout import Access, Dim, Layout, layout_of
 from .nest import nest_of, write_parallel
 from .scatter import COLUMNS, Scatter, read_scatter
 from .scope import Frame, Phases
-from .text import HEADER, Code
+from .share import OPENMP, SYMBOL, Work, functions_of
+from .text import HEADER, Code, Units
 
 KINDS = ("loop", "multi", "scatter")
 """The kinds of kernel functions that become native code."""
 
-# What a thread must have to do before another is woken: about 20 µs split in two.
-_THREAD_NS = 10_000.0
 _OP_NS, _ACCESS_NS, _EXPENSIVE_NS = 0.02, 0.08, 0.4
-_SYMBOL = "KERNEL"
 # The parts of what is kept: machine code of all kernels; and name -> [symbol, threads] as JSON.
 OBJECT, TABLE = "kernels.o", "kernels.json"
-_OPENMP = """llvm.func @GOMP_parallel(!llvm.ptr, !llvm.ptr, i32, i32)
-llvm.func @omp_get_thread_num() -> i32
-llvm.func @omp_get_num_threads() -> i32
-"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class NativeKernel:
     Attributes:
         name: the kernel function's name.
         symbol: the native function; kernels of equal code share one.
-        threads: the most threads its work is worth; more are not used.
+        threads: the most threads its work is worth, more are not used; 0 if each call decides that.
         address: of the native function `void (void **table, int32_t threads)`.
     """
 
@@ -70,7 +66,7 @@ class NativeKernel:
 
         Args:
             table: address of int64 data pointers: arguments, then outputs, instance-major for
-                "multi".
+                "multi". In front of them lies the symbolic size, where there is one.
             threads: how many of torch's OpenMP threads it may use (`torch.get_num_threads()`).
         """
         self._call(table, threads)
@@ -89,7 +85,7 @@ class _Emitted:
         return "kernel_" + hashlib.sha256(self.body.encode()).hexdigest()[:16]
 
     def functions(self) -> str:
-        return self.body.replace(_SYMBOL, self.symbol)
+        return self.body.replace(SYMBOL, self.symbol)
 
 
 def compile_kernels(
@@ -137,7 +133,7 @@ def loops_text(function: ir.OpView) -> str:
 def _module(kernels: Sequence[_Emitted]) -> str:
     helpers = {symbol: text for kernel in kernels for symbol, text in kernel.helpers.items()}
     return "\n".join(
-        [HEADER + _OPENMP, *helpers.values(), *(kernel.functions() for kernel in kernels)]
+        [HEADER + OPENMP, *helpers.values(), *(kernel.functions() for kernel in kernels)]
     )
 
 
@@ -158,13 +154,8 @@ def _emit_loop(region: Region) -> _Emitted:
     frame = Frame(Code(), region, layout, cpu_body.BodyWriter())
     frame.load_pointers("%table")
     nest.write(frame, "%low", "%high")
-    points = layout.extent(range(len(layout.dims)))
-    threads = min(nest.units, int(points * _point_ns(region) / _THREAD_NS))
-    return _Emitted(
-        frame.bodies.helpers,
-        _functions(frame.code, nest.units, nest.align, threads),
-        max(1, threads),
-    )
+    work = Work(nest.units, nest.align, layout.extent(range(len(layout.dims))), _point_ns(region))
+    return _Emitted(frame.bodies.helpers, functions_of(frame.code, work), work.threads)
 
 
 def _emit_multi(instances: Sequence[Region]) -> _Emitted:
@@ -174,7 +165,7 @@ def _emit_multi(instances: Sequence[Region]) -> _Emitted:
     starts = [sum(sizes[:position]) for position in range(len(sizes) + 1)]
     code = Code()
     frame = Frame(code, region, _flat_layout(region, _moving(instances)), cpu_body.BodyWriter())
-    offsets = code.let(f"llvm.mlir.addressof @{_SYMBOL}_starts : !llvm.ptr")
+    offsets, table = _offsets(code, starts)
     with code.loop(code.integer(0), code.integer(len(instances))) as instance:
         start = code.let(f"llvm.load {code.element(offsets, instance, 'i64')} : !llvm.ptr -> i64")
         following = code.add(instance, code.integer(1))
@@ -187,12 +178,23 @@ def _emit_multi(instances: Sequence[Region]) -> _Emitted:
         first, last = (code.let(f"arith.subi {bound}, {start} : i64") for bound in (low, high))
         write_parallel(frame, first, last)
         code.line("}")
-    threads = min(starts[-1], int(starts[-1] * _point_ns(region) / _THREAD_NS))
+    work = Work(Units(starts[-1]), 64, starts[-1], _point_ns(region))
+    return _Emitted(frame.bodies.helpers, table + functions_of(code, work), work.threads)
+
+
+def _offsets(code: Code, starts: Sequence[int]) -> tuple[str, str]:
+    """The address of where each instance begins, in elements; and the global that it is of, if any."""
+    if is_symbolic(*starts):
+        offsets = code.stack(len(starts), "i64")
+        for position, start in enumerate(starts):
+            place = code.element(offsets, code.integer(position), "i64")
+            code.line(f"llvm.store {code.integer(start)}, {place} : i64, !llvm.ptr")
+        return offsets, ""
     constant = f"dense<[{', '.join(map(str, starts))}]> : tensor<{len(starts)}xi64>"
     kind = f"!llvm.array<{len(starts)} x i64>"
-    table = f"llvm.mlir.global internal constant @{_SYMBOL}_starts({constant}) : {kind}\n"
-    return _Emitted(
-        frame.bodies.helpers, table + _functions(code, starts[-1], 64, threads), max(1, threads)
+    return (
+        code.let(f"llvm.mlir.addressof @{SYMBOL}_starts : !llvm.ptr"),
+        f"llvm.mlir.global internal constant @{SYMBOL}_starts({constant}) : {kind}\n",
     )
 
 
@@ -201,15 +203,12 @@ def _emit_scatter(scatter: Scatter) -> _Emitted:
     scatter.write(code, "%low", "%high")
     touched = (scatter.rows + 2 * scatter.count) * scatter.columns
     # A thread goes through all indices, so it must have a line of columns to itself.
-    threads = min(scatter.columns // COLUMNS, int(touched * _ACCESS_NS / _THREAD_NS))
-    return _Emitted({}, _functions(code, scatter.columns, COLUMNS, threads), max(1, threads))
+    work = Work(Units(scatter.columns), COLUMNS, touched, _ACCESS_NS, least=COLUMNS)
+    return _Emitted({}, functions_of(code, work), work.threads)
 
 
 def _size(region: Region) -> int:
-    count = 1
-    for extent in region.parallel:
-        count *= extent
-    return count
+    return prod(region.parallel)
 
 
 def _moving(instances: Sequence[Region]) -> list[bool]:
@@ -272,50 +271,3 @@ def _point_ns(region: Region) -> float:
     accesses = sum(len(stage.reads) for stage in stages) + len(region.outputs)
     expensive = sum(cpu_body.is_expensive(stage) for stage in stages)
     return ops * _OP_NS + accesses * _ACCESS_NS + expensive * _EXPENSIVE_NS
-
-
-def _functions(code: Code, units: int, align: int, threads: int) -> str:
-    """The kernel around the code of units low..high, shared out to at most `threads` threads.
-
-    Shares are fixed by the number of threads, and no unit depends on another: results do not depend
-    on it.
-    """
-    span = f"""llvm.func internal @{_SYMBOL}_span(%table: !llvm.ptr, %low: i64, %high: i64) {{
-{code.text()}
-  llvm.return
-}}
-"""
-    if threads < 2:
-        return f"""{span}llvm.func @{_SYMBOL}(%table: !llvm.ptr, %threads: i32) {{
-  %low = arith.constant 0 : i64
-  %high = arith.constant {units} : i64
-  llvm.call @{_SYMBOL}_span(%table, %low, %high) : (!llvm.ptr, i64, i64) -> ()
-  llvm.return
-}}
-"""
-    return f"""{span}llvm.func internal @{_SYMBOL}_share(%table: !llvm.ptr) {{
-  %align = arith.constant {align} : i64
-  %groups = arith.constant {-(-units // align)} : i64
-  %end = arith.constant {units} : i64
-  %me32 = llvm.call @omp_get_thread_num() : () -> i32
-  %all32 = llvm.call @omp_get_num_threads() : () -> i32
-  %me = arith.extui %me32 : i32 to i64
-  %all = arith.extui %all32 : i32 to i64
-  %share = arith.ceildivui %groups, %all : i64
-  %step = arith.muli %share, %align : i64
-  %first = arith.muli %me, %step : i64
-  %last = arith.addi %first, %step : i64
-  %low = arith.minui %first, %end : i64
-  %high = arith.minui %last, %end : i64
-  llvm.call @{_SYMBOL}_span(%table, %low, %high) : (!llvm.ptr, i64, i64) -> ()
-  llvm.return
-}}
-llvm.func @{_SYMBOL}(%table: !llvm.ptr, %threads: i32) {{
-  %most = arith.constant {threads} : i32
-  %none = arith.constant 0 : i32
-  %used = arith.minsi %threads, %most : i32
-  %share = llvm.mlir.addressof @{_SYMBOL}_share : !llvm.ptr
-  llvm.call @GOMP_parallel(%share, %table, %used, %none) : (!llvm.ptr, !llvm.ptr, i32, i32) -> ()
-  llvm.return
-}}
-"""

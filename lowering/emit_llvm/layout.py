@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ..indexing import Dims, axes_of, start_of
 from ..lookups import Lookup
@@ -68,10 +69,7 @@ class Layout:
         return tuple(index for index, dim in enumerate(self.dims) if dim.reduces)
 
     def extent(self, dims: Sequence[int]) -> int:
-        count = 1
-        for dim in dims:
-            count *= self.dims[dim].extent
-        return count
+        return prod(self.dims[dim].extent for dim in dims)
 
 
 def layout_of(region: Region) -> Layout:
@@ -92,7 +90,7 @@ def layout_of(region: Region) -> Layout:
 
     return Layout(
         tuple(
-            Dim(_product(extents[dim] for dim in group), group[0] >= len(region.parallel))
+            Dim(prod(extents[dim] for dim in group), group[0] >= len(region.parallel))
             for group in groups
         ),
         tuple(
@@ -169,9 +167,3 @@ def _strides(kind: TensorType, dims: Dims, rank: int) -> list[int]:
         strides[dim] += step
     return strides
 
-
-def _product(values: Iterable[int]) -> int:
-    count = 1
-    for value in values:
-        count *= value
-    return count

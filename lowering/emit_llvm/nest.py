@@ -14,6 +14,7 @@ from . import body as cpu_body
 from .columns import COLUMN_BLOCK, write_columns
 from .layout import Access, Layout
 from .scope import Frame, Phases, Scope
+from .text import Units
 
 # Sums longer than these go through partial sums: it bounds the rounding error and costs under 1%.
 _FOLD_BLOCK = 4096
@@ -29,12 +30,12 @@ class Nest:
     """A way through a region.
 
     Attributes:
-        units: how many independent units there are.
+        units: the independent units that there are.
         align: threads take multiples of so many.
         write: write(frame, low, high) emits the code of units low..high.
     """
 
-    units: int
+    units: Units
     align: int
     write: Callable[[Frame, str, str], None]
 
@@ -43,15 +44,15 @@ def nest_of(region: Region, layout: Layout) -> Nest:
     """The nest whose innermost loop runs along memory for most of the data."""
     if not region.reduction:
         if len(layout.dims) <= 1:
-            return Nest(layout.extent(layout.parallel), 64, write_parallel)
-        across = _across(layout)
-        blocks = 1 if across is None else -(-layout.dims[across].extent // _TILE)
-        return Nest(layout.extent(_unit_loops(layout)) * blocks, 1, write_parallel)
+            return Nest(Units(layout.extent(layout.parallel)), 64, write_parallel)
+        across, lines = _across(layout), layout.extent(_unit_loops(layout))
+        extent = 1 if across is None else layout.dims[across].extent
+        return Nest(Units(lines, extent, _TILE), 1, write_parallel)
     if _along(layout, layout.parallel) > _along(layout, layout.reduction):
         *outer, inner = layout.parallel
-        blocks = -(-layout.dims[inner].extent // COLUMN_BLOCK)
-        return Nest(layout.extent(outer) * blocks, 1, write_columns)
-    return Nest(layout.extent(layout.parallel), 1, _write_rows)
+        units = Units(layout.extent(outer), layout.dims[inner].extent, COLUMN_BLOCK)
+        return Nest(units, 1, write_columns)
+    return Nest(Units(layout.extent(layout.parallel)), 1, _write_rows)
 
 
 def _along(layout: Layout, loops: Sequence[int]) -> tuple[int, int]:
@@ -89,9 +90,9 @@ def write_parallel(frame: Frame, low: str, high: str) -> None:
             ) as index:
                 _store_point(scope.enter(inner, index, wanted))
             return
-        blocks = -(-layout.dims[across].extent // _TILE)
-        line = code.let(f"arith.divui {unit}, {code.integer(blocks)} : i64")
-        block = code.let(f"arith.remui {unit}, {code.integer(blocks)} : i64")
+        blocks = code.blocks(layout.dims[across].extent, _TILE)
+        line = code.let(f"arith.divui {unit}, {blocks} : i64")
+        block = code.let(f"arith.remui {unit}, {blocks} : i64")
         scope = root.enter_unit(outer, line, wanted)
         _write_tiles(scope, across, inner, code.mul(block, _TILE), wanted)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..sizes import digits, is_symbolic
 
 PARALLEL_LOOP = "#parallel"
 ACCESS_GROUP = "#accesses"
@@ -16,10 +19,41 @@ HEADER = f"""{ACCESS_GROUP} = #llvm.access_group<id = distinct[0]<>>
 """
 
 
+@dataclass(frozen=True)
+class Units:
+    """How many independent pieces of work a kernel has: `lines` times the blocks of `extent`.
+
+    Attributes:
+        lines, extent, block: elements; the former two may depend on the symbolic size.
+    """
+
+    lines: int
+    extent: int = 1
+    block: int = 1
+
+    @property
+    def is_symbolic(self) -> bool:
+        return is_symbolic(self.lines, self.extent)
+
+    @property
+    def most(self) -> int:
+        """Not less than the number; it is the number unless that depends on the size."""
+        return self.lines * (self.extent if self.is_symbolic else -(-self.extent // self.block))
+
+    def write(self, code: Code) -> str:
+        """The number, in a function."""
+        if not self.is_symbolic:
+            return code.integer(self.most)
+        return code.let(
+            f"arith.muli {code.integer(self.lines)}, {code.blocks(self.extent, self.block)} : i64"
+        )
+
+
 class Code:
     """The body of one function as it is written.
 
-    Values are MLIR names ("%v3"). Integers and addresses are i64 and !llvm.ptr throughout.
+    Values are MLIR names ("%v3"). Integers and addresses are i64 and !llvm.ptr throughout. Integers that
+    depend on the symbolic size are computed where the function begins, from the size in front of %table.
     """
 
     def __init__(self) -> None:
@@ -49,13 +83,34 @@ class Code:
     def constant(self, value: str, kind: str) -> str:
         """A constant spelled as MLIR spells it; equal ones share a name."""
         # MLIR spells the type of a boolean by its value.
-        expression = f"arith.constant {value}" + ("" if kind == "i1" else f" : {kind}")
+        return self._first(f"arith.constant {value}" + ("" if kind == "i1" else f" : {kind}"))
+
+    def _first(self, expression: str) -> str:
+        """Names a value that is computed once, where the function begins."""
         if expression not in self._constants:
             self._constants[expression] = f"%c{len(self._constants)}"
         return self._constants[expression]
 
     def integer(self, value: int, kind: str = "i64") -> str:
-        return self.constant(str(value), kind)
+        if not is_symbolic(value):
+            return self.constant(str(int(value)), kind)
+        *rest, made = (self.constant(str(digit), "i64") for digit in digits(value))
+        for digit in reversed(rest):
+            product = self._first(f"arith.muli {made}, {self._size()} overflow<nsw> : i64")
+            made = self._first(f"arith.addi {product}, {digit} overflow<nsw> : i64")
+        return made if kind == "i64" else self._first(f"arith.trunci {made} : i64 to {kind}")
+
+    def _size(self) -> str:
+        """The symbolic size in this call."""
+        entry = self._first("llvm.getelementptr %table[-1] : (!llvm.ptr) -> !llvm.ptr, i64")
+        return self._first(f"llvm.load {entry} : !llvm.ptr -> i64")
+
+    def blocks(self, value: int, block: int) -> str:
+        """How many blocks of `block` elements cover `value` elements."""
+        if not is_symbolic(value):
+            return self.integer(-(-value // block))
+        whole = self.integer(value), self.integer(block)
+        return self._first(f"arith.ceildivui {', '.join(whole)} : i64")
 
     def real(self, value: float, kind: str = "f32") -> str:
         return self.constant(float_bits(value, kind), kind)

@@ -12,9 +12,11 @@ from typing import Any
 
 from mlir import ir
 
+from ..errors import SizeError
 from ..indexing import Dims, Index, rename, terms
 from ..lookups import LOOKUP
 from ..mlir import TORCH_DTYPES, TensorType
+from ..sizes import Extent
 
 EXTENSION, TRUNCATION = "arith.extf", "arith.truncf"
 OVERFLOW = "overflowFlags = #arith.overflow<none>"
@@ -101,7 +103,15 @@ class Body:
         return self.add(LOOKUP, places, (dtype,), source)
 
     def constant(self, value: float | int | bool, dtype: str) -> int:
-        """`value` rounded to `dtype`."""
+        """`value` rounded to `dtype`.
+
+        Raises:
+            SizeError: a float that depends on the symbolic size.
+        """
+        if isinstance(value, Extent):
+            if not dtype.startswith("i"):
+                raise SizeError(f"{value.text} is a {dtype} only in a call")
+            return self.add("arith.index_cast", (self._whole(value),), (dtype,))
         return self.add("arith.constant", (), (dtype,), f"value = {literal(value, dtype)}")
 
     def index(self, item: Index) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 from model_zoo.registry import MODELS
 
 
-def train(name, steps, eagerly):
-    """Trains a model of the zoo in the floatx in force.
+def train(name, steps, eagerly, *, ragged=False):
+    """Trains a model of the zoo in the floatx in force; `ragged`: on batches of three sizes.
 
     Returns the losses of each step, and the model's variables after the last.
     """
@@ -24,6 +24,10 @@ def train(name, steps, eagerly):
     found = []
     for step in range(steps):
         x, y, *weights = batches[step % len(batches)]
+        if ragged:
+            x, y, weights = keras.tree.map_structure(
+                lambda array, less=step % 3: array[less:], (x, y, weights)
+            )
         made.reset_metrics()
         logs = made.train_on_batch(x, y, *weights, return_dict=True)
         found.append([float(logs[key]) for key in sorted(logs) if "loss" in key])

@@ -8,7 +8,7 @@ from keras.src.backend.common import standardize_dtype
 from keras.src.backend.config import floatx
 from keras.src.backend.torch.ops.core import convert_to_tensor, to_torch_dtype
 
-from .units import BLOCK, between, finely_between, half_open, key_of, quantile, rounded, static
+from .units import BLOCK, between, finely_between, half_open, key_of, plain, quantile, rounded
 
 # Proposals for a gamma number. One is refused with a probability of at most 0.049 (that of the
 # exponential distribution, the worst case after the shift by one), all of them with 3.4e-11.
@@ -18,7 +18,7 @@ PROPOSALS = 8
 def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
     """Numbers in [minval, maxval); bounds that are Python numbers hold after rounding too."""
     dtype = to_torch_dtype(dtype or floatx())
-    unit = half_open(key_of(seed), static(shape), dtype).to(torch.float64)
+    unit = half_open(key_of(seed), plain(shape), dtype).to(torch.float64)
     draw = rounded((maxval - minval) * unit + minval, dtype)
     if not isinstance(minval, int | float) or not isinstance(maxval, int | float):
         return draw
@@ -37,7 +37,7 @@ def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
 
 
 def _unit(seed, shape, dtype):
-    key, shape = key_of(seed), static(shape)
+    key, shape = key_of(seed), plain(shape)
     return finely_between(key, shape) if dtype == torch.float64 else between(key, shape, 0)
 
 
@@ -57,7 +57,7 @@ def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
 def gamma(shape, alpha, dtype=None, seed=None):
     """Gamma numbers of scale 1, positive; NaN where alpha is not positive. No gradients."""
     dtype = to_torch_dtype(dtype or floatx())
-    draw = torch.exp(_log_gamma(key_of(seed), _parameter(alpha, static(shape)), 0))
+    draw = torch.exp(_log_gamma(key_of(seed), _parameter(alpha, plain(shape)), 0))
     return rounded(draw, dtype).clamp(min=torch.finfo(dtype).tiny)
 
 
@@ -67,7 +67,7 @@ def beta(shape, alpha, beta, dtype=None, seed=None):
     X / (X + Y) of gamma numbers X and Y, from their logarithms: small parameters make numbers that
     float64 cannot hold.
     """
-    dtype, key, shape = to_torch_dtype(dtype or floatx()), key_of(seed), static(shape)
+    dtype, key, shape = to_torch_dtype(dtype or floatx()), key_of(seed), plain(shape)
     x = _log_gamma(key, _parameter(alpha, shape), 0)
     y = _log_gamma(key, _parameter(beta, shape), BLOCK)
     return rounded(torch.sigmoid(x - y), dtype)

@@ -22,8 +22,9 @@ def key_of(seed: Any) -> Tensor:
     return draw_seed(seed).to(torch.int64)
 
 
-def static(shape: Sequence[Any]) -> list[int]:
-    return [int(extent) for extent in shape]
+def plain(shape: Sequence[Any]) -> list[Any]:
+    """The extents as numbers, whatever integers they are; those of open sizes as they are."""
+    return [n if isinstance(n, torch.SymInt) else int(n) for n in shape]
 
 
 def half_open(key: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

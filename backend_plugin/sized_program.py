@@ -1,0 +1,124 @@
+"""A program for any size of its data: lowered once, its memory planned anew for each size.
+
+What depends on the size up to stage "regions" is its numbers (lowering/sizes.py). So a new size costs
+rewriting them, planning memory, and binding launches: nothing is captured or lowered, and kernels that
+take the size when they run are not compiled again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mlir import ir
+
+from keras_triton.lowering import mlir, sizes
+from keras_triton.lowering.edits import edited
+from keras_triton.lowering.passes.base import Pass
+from keras_triton.lowering.plan import Plan
+from keras_triton.lowering.plan_reader import read_plan
+from keras_triton.lowering.region import kernel_kind
+
+from .ready import kernels_of, made_ready
+from .runtime import Program
+from .symbolic_size import Size
+from .targets.base import Compiled, Target
+
+BOUND = 32
+"""So many sizes stay bound to memory; then the one that ran longest ago goes."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan for one size, with what runs its kernels."""
+
+    plan: Plan
+    kernels: dict[str, Compiled]
+
+
+class SizedKernels:
+    """A step lowered to kernels, for all sizes.
+
+    Args:
+        regions: the module of stage "regions".
+        target: what compiles its kernels.
+        code: what compiling the kernels for all sizes needs and gives; see `Target.compile`.
+        planning: the passes from "regions" to "plan".
+    """
+
+    def __init__(
+        self,
+        regions: ir.Module,
+        target: Target,
+        code: dict[str, bytes],
+        planning: Sequence[Pass],
+    ) -> None:
+        self.text, self.target, self.planning = mlir.text(regions), target, planning
+        kernels = {name: f for name, f in mlir.functions(regions).items() if kernel_kind(f)}
+        self.compiled = target.compile(
+            {name: f for name, f in kernels.items() if _is_any(f, target)}, code
+        )
+        # The bindings free a module under the feet of its functions.
+        self.regions = regions
+
+    def at(self, size: int) -> Planned:
+        """The plan for a size.
+
+        Raises:
+            LoweringError: memory cannot be planned.
+        """
+        module = mlir.parse_verified(sizes.text_at(self.text, size))
+        for step in self.planning:
+            module = step.run(module)
+        plan = read_plan(module)
+        missing = {n: f for n, f in kernels_of(plan).items() if n not in self.compiled}
+        compiled = self.compiled | self.target.compile(missing, {})
+        return Planned(plan, made_ready(plan, compiled, self.target))
+
+
+def _is_any(kernel: ir.OpView, target: Target) -> bool:
+    """Whether one compilation of a kernel serves all sizes."""
+    text = str(kernel)
+    return kernel_kind(kernel) in target.sized or sizes.text_at(text, 2) == text
+
+
+class SizedProgram:
+    """`program(arguments) -> results` for any size that the arguments have.
+
+    Attributes:
+        known: size -> its program and its last argument, the size.
+    """
+
+    def __init__(self, kernels: SizedKernels, size: Size, device: torch.device) -> None:
+        self.kernels, self.size, self.device = kernels, size, device
+        self.known: dict[int, tuple[Program, torch.Tensor]] = {}
+        self._arena = torch.empty(0, dtype=torch.uint8, device=device)
+        self._lock = threading.Lock()
+
+    def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        size = self.size.of(arguments)
+        with self._lock:
+            program, number = self.known.get(size) or self.bind(size, self.kernels.at(size))
+            self.known[size] = self.known.pop(size)
+            return program([*arguments, number])
+
+    def bind(self, size: int, planned: Planned) -> tuple[Program, torch.Tensor]:
+        """Binds a plan to memory; all sizes share one arena, for one of them runs at a time."""
+        room = max(planned.plan.arena_bytes, 64)
+        if room > self._arena.nbytes:
+            self.known.clear()
+            self._arena = torch.empty(room, dtype=torch.uint8, device=self.device)
+        while len(self.known) >= BOUND:
+            del self.known[next(iter(self.known))]
+        executors = {name: made.executor for name, made in planned.kernels.items()}
+        program = Program(planned.plan, executors, self.device, self._arena, size)
+        made = program, torch.tensor(size, device=self.device)
+        self.known[size] = made
+        return made
+
+
+def planning_of(passes: Sequence[Pass]) -> list[Pass]:
+    """Those of a pipeline's passes that plan memory."""
+    return [step for step in edited(passes) if step.gives == "plan" != step.takes]
