@@ -44,7 +44,7 @@ from .provenance import LAYER, LayerTrack, patched, track_layers
 from .reads import readable_values
 from .signature import flatten
 from .state import CaptureScope, traced_state
-from .symbolic_size import Axes, OpenSize, Size, SizesAsTensors
+from .symbolic_size import Axes, OpenSize, Size, sizes_as_numbers
 from .tracing import current_tracer, empty_like, plain, traced_input, writes
 
 # Capturing patches class attributes of Keras, so one capture runs at a time.
@@ -190,7 +190,7 @@ class _Capture:
                 leaves[position] = tensor
             args, kwargs = self.spec.unflatten(leaves)
             with (
-                SizesAsTensors() if self.size else contextlib.nullcontext(),
+                sizes_as_numbers() if self.size else contextlib.nullcontext(),
                 traced_loops(),
                 traced_branches(),
                 traced_state(self.scope),

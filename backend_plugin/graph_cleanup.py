@@ -1,9 +1,11 @@
 """The final form of a traced graph: inputs first, closed-over tensors lifted, no copies."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .known_values import LIFTS
 
@@ -174,10 +176,17 @@ def _is_identity(node: torch.fx.Node) -> bool:
         return False
     before, after = node.all_input_nodes[0].meta["val"], node.meta["val"]
     return (
-        before.shape == after.shape
+        _surely_equal(before.shape, after.shape)
         and before.dtype == after.dtype
         and before.device == after.device
-        and before.stride() == after.stride()
+        and _surely_equal(before.stride(), after.stride())
+    )
+
+
+def _surely_equal(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether they are the same numbers whatever an open size is; a plain comparison would fix it."""
+    return len(some) == len(others) and all(
+        statically_known_true(a == b) for a, b in zip(some, others, strict=True)
     )
 
 

@@ -7,11 +7,14 @@ it on the way (whether it is even, above 3, ...). A graph holds for every size t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeAlias
 
 import sympy
 import torch
+from keras.src.backend.common import dtypes
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_impls import register_op_impl
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,6 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from keras_triton.lowering.errors import SizeError
+
+from .provenance import patched
 
 Axes: TypeAlias = Mapping[int, tuple[int, ...]]
 """Which axes of which tensors of a call have the size."""
@@ -112,7 +117,24 @@ def _padded(
     return x.new_empty(shape)
 
 
-class SizesAsTensors(TorchFunctionMode):
+@contextmanager
+def sizes_as_numbers() -> Iterator[None]:
+    """What Keras does with sizes of tensors works with open ones."""
+    with _SizesAsTensors(), patched(dtypes, "_dtype_and_weaktype", _weak):
+        yield
+
+
+def _weak(original: Callable) -> Callable:
+    """An open size has the type of a Python integer, which is weak in Keras's promotion of types."""
+
+    @wraps(original)
+    def kind(value: Any) -> Any:
+        return original(int if value is torch.SymInt else value)
+
+    return kind
+
+
+class _SizesAsTensors(TorchFunctionMode):
     """Makes tensors of open sizes by ops: torch's own constructors would read their value.
 
     Keras asks for one in every loss, `convert_to_tensor(shape(values))`.

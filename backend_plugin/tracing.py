@@ -11,10 +11,12 @@ import torch
 from torch._subclasses.functional_tensor import FunctionalTensor, disable_functional_mode
 from torch.fx.experimental.proxy_tensor import (
     disable_proxy_modes_tracing,
+    fetch_sym_proxy,
     get_proxy_mode,
     get_proxy_slot,
     track_tensor_tree,
 )
+from torch.utils._pytree import tree_map_only
 
 
 def current_tracer() -> Any:
@@ -48,6 +50,13 @@ def traced(proxy: torch.fx.Proxy, make: Callable[[], Any]) -> tuple[Any, torch.f
     if isinstance(fakes, torch.Tensor):
         return FunctionalTensor.to_functional(fakes), proxy.node
     return tuple(map(FunctionalTensor.to_functional, fakes)), proxy.node
+
+
+def proxies_of(arguments: Any) -> Any:
+    """The arguments of a new node: nodes and numbers of open sizes, at any depth, as proxies."""
+    tracer = current_tracer()
+    arguments = tree_map_only(torch.fx.Node, lambda node: torch.fx.Proxy(node, tracer), arguments)
+    return tree_map_only(torch.SymInt, fetch_sym_proxy(tracer), arguments)
 
 
 def writes(tensor: FunctionalTensor) -> int:

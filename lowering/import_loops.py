@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,9 @@ class LoopNode:
     operands: Sequence[torch.fx.Node]
     arguments: Mapping[str, Any]
 
-    def loop(self, functions: Mapping[str, str]) -> Scan | While:
-        """What its declaration says when its graphs are these functions.
+    def loop(self, functions: Mapping[str, str], number: Callable[[Any], int]) -> Scan | While:
+        """What its declaration says when its graphs are these functions; `number` gives the number
+        that an argument is.
 
         Raises:
             ImportGraphError: a scan over nothing, whose results nothing computes.
@@ -45,10 +46,11 @@ class LoopNode:
         if self.kind == "while":
             return While(functions["condition"], functions["body"])
         given = self.arguments
-        if given["length"] < 1:
-            raise ImportGraphError(f"a scan over {given['length']} places has nothing to compute")
+        length = number(given["length"])
+        if length < 1:
+            raise ImportGraphError(f"a scan over {length} places has nothing to compute")
         carries, scanned = len(given["init"]), len(given["xs"])
-        return Scan(functions["body"], carries, scanned, given["length"], bool(given["reverse"]))
+        return Scan(functions["body"], carries, scanned, length, bool(given["reverse"]))
 
 
 def is_loop(node: torch.fx.Node) -> bool:

@@ -326,7 +326,7 @@ class _FunctionImporter:
             self.functions.define(bodies[role], getattr(self.graph, graph))
         given = [self._value(operand) for operand in found.operands]
         results = [self._type(node, i).to_mlir() for i in range(len(node.meta["val"]))]
-        loop = found.loop(bodies)
+        loop = found.loop(bodies, self._number)
         return self._call(node, name, given, results, f"keras.{found.kind}", loop.to_attribute())
 
     def _call(
@@ -343,6 +343,12 @@ class _FunctionImporter:
         loc = location(node.meta.get(LAYER, ""))
         called = func.CallOp(list(results), ir.FlatSymbolRefAttr.get(name), list(operands), loc=loc)
         return list(called.operation.results)
+
+    def _number(self, given: Any) -> int:
+        """A number of the graph, or the node that computes it."""
+        number = self.values[given] if isinstance(given, torch.fx.Node) else given
+        assert isinstance(number, int)
+        return number
 
     def _value(self, node: torch.fx.Node) -> Value:
         """What a node of one result computes."""

@@ -22,6 +22,7 @@ from mlir import ir
 
 from .errors import DialectError
 from .mlir import TensorType, callee, functions, layer_of
+from .sizes import extent
 
 SCAN, WHILE = "keras.scan", "keras.while"
 
@@ -86,7 +87,7 @@ def loop_of(function: ir.OpView) -> Scan | While | None:
         if name == WHILE:
             return While(ir.FlatSymbolRefAttr(fields["condition"]).value, body)
         carries, scanned, length = (
-            ir.IntegerAttr(fields[key]).value for key in ("carries", "scanned", "length")
+            extent(ir.IntegerAttr(fields[key]).value) for key in ("carries", "scanned", "length")
         )
         return Scan(body, carries, scanned, length, ir.BoolAttr(fields["reverse"]).value)
     except (KeyError, ValueError):

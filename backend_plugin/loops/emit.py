@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..torch_ops import loops
-from ..tracing import current_tracer, traced
+from ..tracing import current_tracer, proxies_of, traced
 
 Node = torch.fx.Node
 
@@ -20,7 +20,7 @@ def emit_scan(
     reverse: bool,
 ) -> tuple[torch.Tensor, ...]:
     """The traced results of a scan at this point of the trace, computed from nodes of its graph."""
-    operands = (_body("scan", body), *map(_proxies, (init, xs, constants)), length, reverse)
+    operands = (_body("scan", body), init, xs, constants, length, reverse)
     return _emit(loops.scan, operands, lambda: loops.scan_results(body, len(init), length))
 
 
@@ -32,20 +32,17 @@ def emit_while(
 ) -> tuple[torch.Tensor, ...]:
     """The traced results of a while loop at this point of the trace."""
     values = [node.meta["val"] for node in carries]
-    operands = (_body("cond", cond), _body("body", body), *map(_proxies, (carries, constants)))
+    operands = (_body("cond", cond), _body("body", body), carries, constants)
     return _emit(loops.while_loop, operands, lambda: loops.while_results(values))
 
 
 def _emit(
     operator: Any, operands: tuple[Any, ...], make: Callable[[], tuple[torch.Tensor, ...]]
 ) -> tuple[torch.Tensor, ...]:
-    proxy = current_tracer().create_proxy("call_function", operator, operands, {})
+    # Lists of nodes must be tuples: a list of a list of proxies is no argument that torch takes.
+    given = tuple(tuple(x) if isinstance(x, list) else x for x in operands)
+    proxy = current_tracer().create_proxy("call_function", operator, proxies_of(given), {})
     return traced(proxy, make)[0]
-
-
-def _proxies(nodes: Sequence[Node]) -> tuple[torch.fx.Proxy, ...]:
-    tracer = current_tracer()
-    return tuple(torch.fx.Proxy(node, tracer) for node in nodes)
 
 
 def _body(kind: str, module: torch.fx.GraphModule) -> torch.fx.Proxy:

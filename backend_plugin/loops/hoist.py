@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from .. import torch_ops
 from ..provenance import LAYER
-from ..tracing import current_tracer, own_node, traced
+from ..tracing import current_tracer, own_node, proxies_of, traced
 from .outline import Outline
 
 aten = torch.ops.aten
@@ -133,10 +133,8 @@ def _once(make: Callable[[], torch.Tensor]) -> Callable[[], Node]:
 
 def _call(target: Any, args: tuple[Any, ...], like: Node, **kwargs: Any) -> torch.Tensor:
     """The result of a new node at this point of the trace, of the layer of `like`."""
-    tracer = current_tracer()
-    proxies = tree_map_only(Node, lambda node: torch.fx.Proxy(node, tracer), args)
     values = tree_map_only(Node, lambda node: node.meta["val"], args)
-    proxy = tracer.create_proxy("call_function", target, proxies, kwargs)
+    proxy = current_tracer().create_proxy("call_function", target, proxies_of(args), kwargs)
     result, node = traced(proxy, lambda: target(*values, **kwargs))
     node.meta[LAYER] = like.meta[LAYER]
     return result

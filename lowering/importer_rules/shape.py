@@ -237,7 +237,9 @@ def _full(b: Builder, *args: Any, dtype: object = None) -> Value:
 def _arange(b: Builder, *args: float, dtype: object = None) -> Value:
     start, end, step = (0, *args, 1) if len(args) == 1 else (*args, 1)[:3]
     kind = b.result
-    if kind.shape != (max(0, ceil((end - start) / step)),):
+    whole = isinstance(end, int) and isinstance(start, int) and isinstance(step, int)
+    count = -((start - end) // step) if whole else ceil((end - start) / step)
+    if kind.shape != (max(0, count),):
         raise NoRule(f"an aten.arange of {kind.shape} from {start} to {end} by {step}")
     line = b.emit("iota", shape=kind.shape, axis=0, dtype=kind.dtype)
     scaled = line if step == 1 else b.emit("mul", line, b.scalar(step, kind.dtype))

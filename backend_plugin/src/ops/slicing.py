@@ -11,15 +11,17 @@ import torch
 from keras.src.backend.torch.ops import core as torch_core
 from keras.src.backend.torch.ops.core import convert_to_tensor
 
+NUMBERS = int | torch.SymInt
+
 
 def slice(inputs, start_indices, shape):
     inputs = convert_to_tensor(inputs)
     starts, lengths = _parts(start_indices), _parts(shape)
-    known = all(isinstance(length, int) for length in lengths)
-    if not known or not any(isinstance(start, torch.Tensor) for start in starts):
+    known = all(isinstance(length, NUMBERS) for length in lengths)
+    if not known or all(isinstance(part, int) for part in (*starts, *lengths)):
         return torch_core.slice(inputs, start_indices, shape)
     for dim, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        if isinstance(start, int):
+        if isinstance(start, NUMBERS):
             inputs = inputs.narrow(dim, start, length)
         elif length != inputs.shape[dim]:
             first = _fitting(start, length, inputs.shape[dim])
@@ -47,14 +49,15 @@ def slice_update(inputs, start_indices, updates):
 
 
 def _parts(indices):
-    """Indices one by one: Python integers, and scalar tensors where only a tensor knows."""
+    """Indices one by one: numbers, and scalar tensors where only a tensor knows."""
     if isinstance(indices, torch.Tensor):
         return indices.unbind()
-    return [i if isinstance(i, torch.Tensor) else operator.index(i) for i in indices]
+    kept = torch.Tensor | torch.SymInt
+    return [i if isinstance(i, kept) else operator.index(i) for i in indices]
 
 
 def _fitting(start, length, size):
     """The start of `length` elements among `size`, counted from the front and within bounds."""
-    if isinstance(start, int):
+    if isinstance(start, NUMBERS):
         return min(max(start + size if start < 0 else start, 0), size - length)
     return torch.where(start < 0, start + size, start).clamp(0, size - length)
