@@ -132,7 +132,7 @@ class _Capture:
         self.differentiable = free and torch.is_grad_enabled()
         self.leaves, self.spec = flatten(arguments)
         self.positions = [i for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor)]
-        self.size = self._open(axes) if axes else None
+        self.size = OpenSize(axes, [self.leaves[i] for i in self.positions]) if axes else None
         self.fake_mode = (
             self.size.fake_mode() if self.size else FakeTensorMode(allow_non_fake_inputs=True)
         )
@@ -160,11 +160,6 @@ class _Capture:
             node.meta.setdefault(LAYER, ROOT_LAYER)
         captured = finish(self._traced(module))
         return replace(captured, size=self._close()) if self.size else captured
-
-    def _open(self, axes: Axes) -> OpenSize:
-        tensors = [self.leaves[i] for i in self.positions]
-        (hint,) = {tensors[i].shape[axis] for i, found in axes.items() for axis in found}
-        return OpenSize(axes, hint)
 
     def _fakes(self) -> list[torch.Tensor]:
         tensors = [self.leaves[i] for i in self.positions]

@@ -7,7 +7,7 @@ it if there is a module to reproduce it from, and shows in every report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,7 +30,7 @@ from .ready import kernels_of, made_ready, sentence, warn
 from .report import Report, describe
 from .runtime import Program
 from .settings import Settings, settings
-from .sized_program import SizedKernels, SizedProgram, planning_of
+from .sized_program import Run, SizedKernels, SizedProgram, planning_of
 from .targets.base import Compiled, Target, asked_by
 from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
@@ -46,7 +46,7 @@ class CompiledModule:
         kept: it was found on disk; nothing was lowered or compiled.
     """
 
-    program: Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
+    program: Run
     report: Report
     kept: bool = False
 
@@ -79,20 +79,16 @@ def compile_quietly(
     target = choose(options.target, device)
     dump = Dump.for_step(options.dump, captured.name, keep=keep)
     dump.graph(captured.graph)
+    module = None
     try:
         module = import_captured(captured)
-    except SizeError:
-        raise
-    except Exception as error:
-        return _graph_itself(captured, target, error, None)
-    try:
         if captured.size is None:
             compiled = compile_module(module, target, device, name=captured.name, dump=dump)
         else:
             compiled = compile_sized(module, captured, target, device, dump)
-    except SizeError:
-        raise
     except Exception as error:
+        if captured.size is not None:  # it can still be compiled for each size on its own
+            raise SizeError(f"{captured.name}: {sentence(error)}") from error
         return _graph_itself(captured, target, error, module)
     return replace(compiled, program=signed_bytes(captured.graph, compiled.program))
 
@@ -149,24 +145,25 @@ def compile_sized(
     """Compiles a module with a symbolic size; its report is of the size that it was captured for.
 
     Raises:
-        SizeError: it cannot be compiled for more than one size.
+        LoweringError: a stage refuses the module, or needs to know the size (SizeError).
     """
     assert captured.size is not None
     passes = pipeline(**asked_by(target))
     place = None if dump.wanted or in_force() else Place.of(module, target)
     entry = place.find() if place else None
-    try:
-        if entry is None:
-            code: dict[str, bytes] = {}
-            regions = lower(module, "regions", dump.module, **asked_by(target))
-        else:
-            code, regions = entry, mlir.parse_verified(entry.pop(PLAN).decode())
-        kernels = SizedKernels(regions, target, code, planning_of(passes))
-        program = SizedProgram(kernels, captured.size, device)
-        planned = kernels.at(captured.size.hint)
-        program.bind(captured.size.hint, planned)
-    except Exception as error:  # it can still be compiled for each size on its own
-        raise SizeError(f"{captured.name} is compiled for each size: {sentence(error)}") from error
+    if entry is None:
+        code: dict[str, bytes] = {}
+        regions = lower(module, "regions", dump.module, **asked_by(target))
+    else:
+        code, regions = entry, mlir.parse_verified(entry.pop(PLAN).decode())
+    kernels = SizedKernels(regions, target, code, planning_of(passes))
+
+    def otherwise(error: Exception) -> Run:
+        return _graph_itself(captured, target, error, module).program
+
+    program = SizedProgram(kernels, captured.size, device, otherwise)
+    planned = kernels.at(captured.size.called)
+    program.bind(captured.size.called, planned)
     if place and entry is None:
         place.keep(regions, code)
     report = _reported(captured.name, target, planned.plan, planned.kernels, dump)

@@ -137,7 +137,10 @@ class CompiledFunction:
                 self._refuse(error)
             return None
         finally:
-            self._seen.setdefault(form, {})[arguments.shapes] = None
+            seen = self._seen.setdefault(form, {})
+            seen[arguments.shapes] = None
+            if len(seen) > PROGRAMS:
+                del seen[next(iter(seen))]
 
     def _known(self, form: Hashable, shapes: Shapes) -> BoundProgram | None:
         """A program of these shapes, or of a family that they belong to."""
@@ -163,12 +166,14 @@ class CompiledFunction:
             return None
         try:
             program = self._add((form, family), self.capture(arguments, family.axes))
-        except Exception as error:  # what is wrong with the call itself shows when it is captured alone
+        except (
+            Exception
+        ) as error:  # what is wrong with the call itself shows when it is captured alone
             self._closed.add((form, family.places))
             record_closed(str(error))
             return None
         self._families.setdefault(form, []).append(family)
-        return program
+        return program if program.serves(program.captured.size.called) else None
 
     def _waits(self, key: Hashable) -> bool:
         """Whether a signature without a program is left op by op this time."""

@@ -8,7 +8,7 @@ take the size when they run are not compiled again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ from .runtime import Program
 from .symbolic_size import Size
 from .targets.base import Compiled, Target
 
+Run = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 BOUND = 32
 """So many sizes stay bound to memory; then the one that ran longest ago goes."""
 
@@ -87,12 +88,22 @@ def _is_any(kernel: ir.OpView, target: Target) -> bool:
 class SizedProgram:
     """`program(arguments) -> results` for any size that the arguments have.
 
+    Args:
+        kernels, size, device: of the step.
+        otherwise: what runs a size for which no memory can be planned, given the error.
+
     Attributes:
         known: size -> its program and its last argument, the size.
     """
 
-    def __init__(self, kernels: SizedKernels, size: Size, device: torch.device) -> None:
-        self.kernels, self.size, self.device = kernels, size, device
+    def __init__(
+        self,
+        kernels: SizedKernels,
+        size: Size,
+        device: torch.device,
+        otherwise: Callable[[Exception], Run],
+    ) -> None:
+        self.kernels, self.size, self.device, self.otherwise = kernels, size, device, otherwise
         self.known: dict[int, tuple[Program, torch.Tensor]] = {}
         self._arena = torch.empty(0, dtype=torch.uint8, device=device)
         self._lock = threading.Lock()
@@ -100,7 +111,10 @@ class SizedProgram:
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         size = self.size.of(arguments)
         with self._lock:
-            program, number = self.known.get(size) or self.bind(size, self.kernels.at(size))
+            try:
+                program, number = self.known.get(size) or self.bind(size, self.kernels.at(size))
+            except Exception as error:  # a training run goes on, whatever is wrong with a size
+                return self.otherwise(error)(arguments)
             self.known[size] = self.known.pop(size)
             return program([*arguments, number])
 

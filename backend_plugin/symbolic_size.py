@@ -39,12 +39,13 @@ class Size:
 
     Attributes:
         place: a data input and an axis of it that has the size.
-        hint: the size that it was traced for.
+        called: the size of the call that it was traced for. It need not hold for that: an axis of
+            extent 1 may come of it.
         holds: whether the graph computes what the step does for a size.
     """
 
     place: tuple[int, int]
-    hint: int
+    called: int
     holds: Callable[[int], bool]
 
     def of(self, tensors: Sequence[torch.Tensor]) -> int:
@@ -58,17 +59,20 @@ class OpenSize:
 
     Args:
         axes: where it is; at least one place.
-        hint: the size of the call that the step is traced for.
+        tensors: of the call that the step is traced for.
     """
 
-    def __init__(self, axes: Axes, hint: int) -> None:
-        self.axes, self.hint = axes, hint
+    def __init__(self, axes: Axes, tensors: Sequence[torch.Tensor]) -> None:
+        (self.called,) = {tensors[i].shape[axis] for i, found in axes.items() for axis in found}
+        self.axes = axes
+        # A size like no other, for which no two sizes are equal by chance.
+        hint = sympy.nextprime(max(self.called, *(n for x in tensors for n in x.shape), 4))
         self.environment = ShapeEnv(duck_shape=False)
         source = ConstantSource("size")
         self.symbol = self.environment.create_symbol(
-            hint, source=source, dynamic_dim=DimDynamic.DYNAMIC
+            int(hint), source=source, dynamic_dim=DimDynamic.DYNAMIC
         )
-        self.number = self.environment.create_symintnode(self.symbol, hint=hint, source=source)
+        self.number = self.environment.create_symintnode(self.symbol, hint=int(hint), source=source)
 
     def fake_mode(self) -> FakeTensorMode:
         return FakeTensorMode(allow_non_fake_inputs=True, shape_env=self.environment)
@@ -101,7 +105,7 @@ class OpenSize:
                 condition.xreplace(known) == sympy.true for condition in conditions
             )
 
-        return Size(place, self.hint, holds)
+        return Size(place, self.called, holds)
 
 
 @register_op_impl(torch.ops.aten.constant_pad_nd.default)

@@ -16,7 +16,7 @@ from .build import OpBuilder, Value
 from .errors import DialectError, ImportGraphError
 from .extern import ATTRIBUTE, DROPPED, Extern, encode_args, target_name
 from .import_loops import is_loop, loop_of_node
-from .mlir import DTYPE_NAMES, TensorType, context, number_of
+from .mlir import DTYPE_NAMES, SYMBOLIC, TensorType, context, number_of
 
 Results: TypeAlias = Value | Sequence[Value | None]
 Rule = TypeVar("Rule", bound=Callable[..., Results])
@@ -59,9 +59,7 @@ def rule(*targets: str) -> Callable[[Rule], Rule]:
 class Builder(OpBuilder):
     """What a rule builds with: one node's expected results, and `keras` ops at the node's layer."""
 
-    def __init__(
-        self, node: torch.fx.Node, sources: dict[Value, Any], size: Value | None
-    ) -> None:
+    def __init__(self, node: torch.fx.Node, sources: dict[Value, Any], size: Value | None) -> None:
         self.node = node
         self.layer: str = node.meta.get(LAYER, "")
         super().__init__(location(self.layer), size)
@@ -106,6 +104,11 @@ def _fakes(node: torch.fx.Node) -> list[torch.Tensor | None]:
     fake = node.meta.get("val")
     fakes = fake if isinstance(fake, list | tuple) else [fake]
     return [item if isinstance(item, torch.Tensor) else None for item in fakes]
+
+
+def _is_number(node: torch.fx.Node) -> bool:
+    """Whether a node is a number that depends on an open size."""
+    return isinstance(node.meta.get("val"), SYMBOLIC)
 
 
 def _used(node: torch.fx.Node) -> set[int]:
@@ -205,9 +208,7 @@ class ModuleFunctions:
         before = ir.InsertionPoint(self._main) if self._main else end
         return func.FuncOp(name, kind, visibility="private", ip=before)
 
-    def define(
-        self, name: str, graph: torch.fx.GraphModule, *, sized: bool = False
-    ) -> func.FuncOp:
+    def define(self, name: str, graph: torch.fx.GraphModule, *, sized: bool = False) -> func.FuncOp:
         """Adds the function that computes what a graph does; `sized`: it takes the open size too."""
         return _FunctionImporter(self, graph).define(name, sized)
 
@@ -225,6 +226,9 @@ class _FunctionImporter:
     def define(self, name: str, sized: bool) -> func.FuncOp:
         nodes = list(self.graph.graph.nodes)
         placeholders = [node for node in nodes if node.op == "placeholder"]
+        numbers = [node for node in placeholders if _is_number(node)]
+        self.values.update((node, number_of(node.meta["val"])) for node in numbers)
+        placeholders = [node for node in placeholders if node not in numbers]
         (output,) = (node for node in nodes if node.op == "output")
         (returned,) = output.args
         returned = list(returned) if isinstance(returned, list | tuple) else [returned]
@@ -245,7 +249,7 @@ class _FunctionImporter:
         return made
 
     def _import(self, node: torch.fx.Node) -> Results | int:
-        if isinstance(node.meta.get("val"), torch.SymInt):
+        if _is_number(node):
             return number_of(node.meta["val"])
         if node.op != "call_function":
             raise ImportGraphError(f"{_where(node)}: a graph holds calls only, not {node.op}")
@@ -299,7 +303,7 @@ class _FunctionImporter:
         self, node: torch.fx.Node, types: Sequence[TensorType | None], reason: str
     ) -> Results:
         """A call of a new private declaration."""
-        operands = [x for x in node.all_input_nodes if not isinstance(self.values[x], int)]
+        operands = [x for x in node.all_input_nodes if not _is_number(x)]
 
         def sizes_known(value: torch.fx.Node) -> Any:
             return value if value in operands else self.values[value]
@@ -324,7 +328,7 @@ class _FunctionImporter:
         bodies = {role: f"{name}_{role}" for role in found.graphs}
         for role, graph in found.graphs.items():
             self.functions.define(bodies[role], getattr(self.graph, graph))
-        given = [self._value(operand) for operand in found.operands]
+        given = [self._value(operand) for operand in found.operands if not _is_number(operand)]
         results = [self._type(node, i).to_mlir() for i in range(len(node.meta["val"]))]
         loop = found.loop(bodies, self._number)
         return self._call(node, name, given, results, f"keras.{found.kind}", loop.to_attribute())

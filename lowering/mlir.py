@@ -10,6 +10,7 @@ from math import prod
 
 import torch
 from mlir import ir
+from torch.utils._sympy.functions import ToFloat
 
 from .errors import DialectError, SizeError
 from .sizes import PRIME, extent
@@ -123,15 +124,22 @@ class TensorType:
         return cls(tuple(map(number_of, tensor.shape)), DTYPE_NAMES[tensor.dtype])
 
 
-def number_of(number: int | torch.SymInt) -> int:
+SYMBOLIC = (torch.SymInt, torch.SymFloat)
+
+
+def number_of(number: int | torch.SymInt | torch.SymFloat) -> int:
     """A number of a captured graph as modules write it (sizes.py).
 
     Raises:
         SizeError: it is no polynomial of one size.
     """
-    if not isinstance(number, torch.SymInt):
+    if not isinstance(number, SYMBOLIC):
         return extent(int(number))
-    formula = number.node.expr
+    # A float that is made of whole numbers is one.
+    formula = number.node.expr.replace(ToFloat, lambda whole: whole)
+    formula = formula.replace(
+        lambda part: part.is_Float and part == int(part), lambda part: int(part)
+    )
     if not formula.free_symbols:
         return int(formula)
     if len(formula.free_symbols) > 1 or not formula.is_polynomial():

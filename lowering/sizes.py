@@ -87,7 +87,7 @@ class Extent(int):
     """A whole number that depends on the symbolic size.
 
     It is larger than any static number, keeps its digits through sums, products and exact divisions, and
-    raises SizeError for what would lose them.
+    raises SizeError for what would lose them (but for a float on its left, which Python asks first).
     """
 
     def __add__(self, other: int) -> int:

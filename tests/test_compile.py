@@ -10,7 +10,7 @@ import pytest
 import torch
 from keras import layers, ops
 
-from keras_triton import cli
+from keras_triton import cli, ready
 from keras_triton import compile as driver
 from keras_triton.capture import capture
 from keras_triton.journal import stats
@@ -26,7 +26,7 @@ REPRODUCE = re.compile(r"Reproduce with: keras-triton (.+)$")
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache folder of the test's own, and no failure warned of yet."""
-    monkeypatch.setattr(driver, "_warned", set())
+    monkeypatch.setattr(ready, "_warned", set())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_TRITON_CACHE", str(tmp_path / "cache"))
         settings.cache_clear()

@@ -14,7 +14,7 @@ import torch
 from keras import ops
 
 from keras_triton import compile as driver
-from keras_triton import compile_cache
+from keras_triton import compile_cache, ready
 from keras_triton.capture import capture
 from keras_triton.lowering import emit_llvm, mlir
 from keras_triton.lowering.errors import EmitError
@@ -30,7 +30,7 @@ X = torch.linspace(-2, 2, 24).reshape(4, 6)
 def cache(tmp_path, monkeypatch):
     """A cache of the test's own, of which nothing was warned yet."""
     monkeypatch.setattr(compile_cache, "_warned", [])
-    monkeypatch.setattr(driver, "_warned", set())
+    monkeypatch.setattr(ready, "_warned", set())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_TRITON_CACHE", str(tmp_path))
         patch.setenv("KERAS_TRITON_CACHE_SIZE", "50")

@@ -41,8 +41,12 @@ class EpochIterator(TorchEpochIterator):
 
     def _varies(self) -> bool:
         """Whether the last batch is known to be smaller than the others."""
-        some = self.num_batches is None or self.num_batches > 1
-        return some and self.data_adapter.has_partial_batch is True
+        if self.num_batches == 1:
+            return False
+        try:
+            return self.data_adapter.has_partial_batch is True
+        except NotImplementedError:  # adapters of generators do not say
+            return False
 
     def _interrupted_warning(self) -> None:
         # Nothing is missing where fewer batches than `steps_per_execution` are left at the end.

@@ -166,4 +166,3 @@ def _strides(kind: TensorType, dims: Dims, rank: int) -> list[int]:
     for dim, step in axes_of(kind.shape, dims):
         strides[dim] += step
     return strides
-

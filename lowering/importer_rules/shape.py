@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+from mlir import ir
+
+from ..dialect import attributes_of
+from ..errors import SizeError
 from ..importer import Builder, NoRule, Value, rule
 from ..mlir import TensorType
+from ..sizes import is_symbolic
 
 
 @rule(
@@ -84,7 +89,10 @@ def _slice(
 ) -> Value:
     kind = TensorType.of(x)
     axis = dim % kind.rank
-    return cut(b, x, axis, *_bounds(kind.shape[axis], start, end), step)
+    low, high = _bounds(kind.shape[axis], start, end)
+    if step == 1:  # an end that depends on the open size may lie before or behind a static one
+        high = low + b.result.shape[axis]
+    return cut(b, x, axis, low, high, step)
 
 
 @rule("aten.select.int")
@@ -175,6 +183,9 @@ def _slice_scatter(
     axis = dim % kind.rank
     low, high = _bounds(kind.shape[axis], start, end)
     middle = b.cast(source, kind.dtype)
+    count = TensorType.of(source).shape[axis]
+    if is_symbolic(count) and not is_symbolic(kind.shape[axis]) and step == 1:
+        return _around(b, x, middle, axis, low)
     if step != 1:
         high = min(low + TensorType.of(source).shape[axis] * step, kind.shape[axis])
         middle = _every(b, cut(b, x, axis, low, high), middle, axis, step)
@@ -184,6 +195,20 @@ def _slice_scatter(
     if high < kind.shape[axis]:
         parts.append(cut(b, x, axis, high, kind.shape[axis]))
     return _cat(b, parts, axis)
+
+
+def _around(b: Builder, x: Value, source: Value, axis: int, low: int) -> Value:
+    """`source`, of an open size, with the one value of `x` around it.
+
+    Raises:
+        SizeError: x has several: how many of them are right of the source has no sign.
+    """
+    full, kind, shape = x.owner, TensorType.of(source), TensorType.of(x).shape
+    if isinstance(full, ir.Block) or full.name != "keras.full":
+        raise SizeError("a part of an open size is written into a tensor of a static one")
+    before, after = [0] * kind.rank, [0] * kind.rank
+    before[axis], after[axis] = low, shape[axis] - low - kind.shape[axis]
+    return b.emit("pad", source, low=before, high=after, value=attributes_of(full)["value"])
 
 
 def _every(b: Builder, x: Value, source: Value, axis: int, step: int) -> Value:

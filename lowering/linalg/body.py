@@ -111,7 +111,8 @@ class Body:
         if isinstance(value, Extent):
             if not dtype.startswith("i"):
                 raise SizeError(f"{value.text} is a {dtype} only in a call")
-            return self.add("arith.index_cast", (self._whole(value),), (dtype,))
+            whole = self._whole(value)
+            return whole if dtype == "index" else self.add("arith.index_cast", (whole,), (dtype,))
         return self.add("arith.constant", (), (dtype,), f"value = {literal(value, dtype)}")
 
     def index(self, item: Index) -> int:

@@ -13,6 +13,7 @@ from ..indexing import Dims, window
 from ..mlir import TensorType
 from . import scalar
 from .body import Body
+from .open_sizes import differs_openly, open_pad, open_slice
 from .write import Named, Writer, attribute_text, reshape
 
 Rule = Callable[["Lowering", ir.Operation], None]
@@ -242,6 +243,9 @@ def _slice(lowering: Lowering, op: ir.Operation) -> None:
     made, attributes = TensorType.of(op.results[0]), attributes_of(op)
     starts, strides = attributes["starts"], attributes["strides"]
     kind = TensorType.of(op.operands[0])
+    if differs_openly(kind, made):
+        open_slice(lowering, op, starts, strides)
+        return
     narrowed = [i for i, extent in enumerate(kind.shape) if made.shape[i] != extent]
     outer = made.shape[: narrowed[-1]] if narrowed else ()
     if set(outer) - {1} or set(strides) - {1} or op.operands[0] in lowering.splats:
@@ -282,6 +286,9 @@ def _concat(lowering: Lowering, op: ir.Operation) -> None:
 def _pad(lowering: Lowering, op: ir.Operation) -> None:
     """All of the result is filled, then the operand put into it."""
     made, attributes = TensorType.of(op.results[0]), attributes_of(op)
+    if differs_openly(TensorType.of(op.operands[0]), made):
+        open_pad(lowering, op, attributes["low"], attributes["value"])
+        return
     body = Body()
     filled = body.constant(attributes["value"], made.dtype)
     whole = lowering.loop(op, body, filled, made, made.shape)

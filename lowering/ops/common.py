@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..dialect import Attributes
 from ..errors import DialectError
 from ..mlir import TORCH_DTYPES, TensorType
+from ..sizes import is_symbolic
 
 
 def broadcast(types: Sequence[TensorType]) -> tuple[int, ...]:
@@ -49,12 +50,14 @@ def require_type(kind: TensorType, expected: TensorType, operand: str) -> None:
 
 
 def require_ints(attributes: Attributes, name: str, count: int, least: int = 0) -> tuple[int, ...]:
-    """The attribute `name`: exactly `count` integers, none below `least`."""
+    """The attribute `name`: exactly `count` integers, none below `least` (one that depends on an open
+    size may be anything here, and is what it should be in every call).
+    """
     value = attributes[name]
     if (
         not isinstance(value, tuple | list)
         or len(value) != count
-        or any(item < least for item in value)
+        or any(item < least and not is_symbolic(item) for item in value)
     ):
         raise DialectError(f"{name} must be {count} integers of at least {least}, not {value}")
     return tuple(value)
