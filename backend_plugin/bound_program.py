@@ -70,9 +70,10 @@ class BoundProgram:
             and (not self._states or self._states[0]._value.device == self._device)
         )
 
-    def serves(self, size: int) -> bool:
+    def serves(self, size: int | None) -> bool:
         """Whether it is for any size, this one among them."""
-        return self.captured.size is not None and self.captured.size.holds(size)
+        left_open = self.captured.size
+        return left_open is not None and size is not None and left_open.holds(size)
 
     def __call__(self, tensors: list[torch.Tensor]) -> Any:
         """Run on the data tensors; new states are in the variables afterwards."""

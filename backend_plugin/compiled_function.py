@@ -149,7 +149,7 @@ class CompiledFunction:
                 return program
         for family in self._families.get(form, ()):
             size = family.size_of(shapes)
-            for program in self._programs.get((form, family), ()) if size else ():
+            for program in self._programs.get((form, family), ()):
                 if program.serves(size) and program.fits(self.owner()):
                     return program
         return None
@@ -166,14 +166,12 @@ class CompiledFunction:
             return None
         try:
             program = self._add((form, family), self.capture(arguments, family.axes))
-        except (
-            Exception
-        ) as error:  # what is wrong with the call itself shows when it is captured alone
+        except Exception as error:  # a mistake of the call's own shows when it is captured alone
             self._closed.add((form, family.places))
             record_closed(str(error))
             return None
         self._families.setdefault(form, []).append(family)
-        return program if program.serves(program.captured.size.called) else None
+        return program if program.serves(family.size_of(shapes)) else None
 
     def _waits(self, key: Hashable) -> bool:
         """Whether a signature without a program is left op by op this time."""

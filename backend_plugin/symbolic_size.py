@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeAlias
 
 import sympy
@@ -99,6 +99,7 @@ class OpenSize:
             raise SizeError("sizes depend on the values of tensors")
         place = next((position, axes[0]) for position, axes in self.axes.items() if axes)
 
+        @cache  # it is asked in every call
         def holds(size: int) -> bool:
             known = {self.symbol: sympy.Integer(size)}
             return size >= LEAST and all(

@@ -6,13 +6,14 @@ import sys
 import textwrap
 
 import keras
-import keras_triton
 import model_zoo
 import numerics
 import numpy as np
 import pytest
 import torch
 from keras import layers, ops
+
+import keras_triton
 from keras_triton import sized_program
 from keras_triton.families import batches_of, family_with
 from keras_triton.settings import settings
