@@ -54,7 +54,7 @@ def test_fit_evaluate_predict():
 def test_a_smaller_last_batch_and_validation_data():
     run = calls(X[:20], Y[:20], validation_data=(X[20:], Y[20:]))
     model = assert_alike(lambda eager: mlp(eager, metrics=["accuracy"]), run).compiled
-    assert model.train_function.step.counts.captures == 2
+    assert model.train_function.step.counts.captures == 1
     assert model.train_function.step.counts.compiled == 6
 
 

@@ -55,7 +55,8 @@ def test_source_trains_as_op_by_op_and_as_torch(name, under_torch):
     model, compiled = input_sources.train(name)
     counts = model.train_function.step.counts
     assert counts.op_by_op == 0
-    assert counts.captures == 2  # whole batches and the ragged last one
+    # Whole batches and a ragged last one: one program, where the source says beforehand that it comes.
+    assert counts.captures == 1 if name in ("arrays", "tensors", "loader") else counts.captures <= 2
     _, op_by_op = input_sources.train(name, run_eagerly=True)
     assert_equal(compiled, op_by_op)
     assert_equal(compiled, under_torch[name])
