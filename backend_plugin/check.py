@@ -30,6 +30,12 @@ _WINDOW: dict[str, Attribute] = {
 PRODUCTS = {
     "matmul": Problem.of([((4096, 4096), "bfloat16"), ((4096, 4096), "bfloat16")]),
     "batch_matmul": Problem.of([((8, 1024, 512), "bfloat16"), ((8, 512, 1024), "bfloat16")]),
+    "products": Problem.of(
+        [((8192, 1024), "bfloat16"), ((8192, 1024), "bfloat16")] * 3,
+        instances=3,
+        transpose_a=True,
+        sums=True,
+    ),
     "conv2d": Problem.of([_IMAGES, _FILTERS], **_WINDOW),
     "conv2d_input_grad": Problem.of([_IMAGES, _FILTERS], x_shape=_IMAGES[0], **_WINDOW),
     "conv2d_kernel_grad": Problem.of([_IMAGES, _IMAGES], w_shape=_FILTERS[0], **_WINDOW),

@@ -27,7 +27,7 @@ class KernelSpec:
     ``plan(problem, config, epilogue)`` the launches, ``reference(*tensors, **attrs)`` the results
     in plain torch in the precision of its arguments, ``supports`` a sentence when the template
     cannot do a problem (else None), ``cases`` problems worth testing, ``epilogues`` whether one is
-    allowed.
+    allowed, ``named_results`` the results' names where their number depends on the problem.
     """
 
     name: str
@@ -42,6 +42,7 @@ class KernelSpec:
     work: Callable[[Problem], Work]
     supports: Callable[[Problem], str | None] = _always
     epilogues: bool = True
+    named_results: Callable[[Problem], tuple[str, ...]] | None = None
 
     def program(self, problem: Problem, config: Any, epilogue: Epilogue = STORE) -> Program:
         """The launches for a problem; ValueError with the reason when it is not supported."""
@@ -55,9 +56,13 @@ class KernelSpec:
         """The buffer names of the operands present (optional ones come last and may be absent)."""
         return self.operands[: len(problem.operands)]
 
+    def result_names(self, problem: Problem) -> tuple[str, ...]:
+        """The buffer names of the results."""
+        return self.named_results(problem) if self.named_results else self.results
+
     def dtypes(self, problem: Problem) -> dict[str, str]:
         """Buffer name -> dtype of operands and results, for a compilation with no tensors."""
-        results = zip(self.results, self.infer(problem), strict=True)
+        results = zip(self.result_names(problem), self.infer(problem), strict=True)
         operands = zip(self.names(problem), problem.operands, strict=True)
         return {name: spec.dtype for name, spec in (*operands, *results)}
 
@@ -70,7 +75,7 @@ class KernelSpec:
             for spec in self.infer(problem)
         )
         buffers = dict(zip(self.names(problem), tensors, strict=True))
-        buffers |= dict(zip(self.results, outputs, strict=True))
+        buffers |= dict(zip(self.result_names(problem), outputs, strict=True))
         execute(self.program(problem, config), buffers, interpret=interpret)
         return outputs
 

@@ -15,6 +15,7 @@ from .passes.collapse_axes import CollapseAxes
 from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.hoist_sums import HoistSums
+from .passes.join_products import JoinProducts
 from .passes.lower_to_linalg import ROWS, LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
@@ -39,7 +40,8 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
         rows: otherwise, the longest row (elements) of row ops to spell out.
-        epilogues: let pointwise readers of a product or convolution join its kernel.
+        epilogues: let pointwise readers of a product or convolution join its kernel, and products
+            one another's.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
@@ -54,7 +56,12 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
         FuseRegions(
             epilogues=epilogues
         ),  # linalg -> regions: kernels, as few as memory traffic asks
-        GroupInstances(),  # regions -> regions: equal kernels on many tensors become one
+        JoinProducts(  # regions -> regions: products that are added up, and sums beside products
+            products=epilogues
+        ),
+        GroupInstances(  # regions -> regions: equal kernels on many tensors become one
+            products=epilogues
+        ),
         PlanBuffers(),  # regions -> plan: memory and launches
     ]
 

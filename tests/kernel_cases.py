@@ -52,7 +52,7 @@ def check(spec: KernelSpec, problem: Problem, config: object, device: str = "cpu
     wide = [t.double() if t.is_floating_point() else t for t in tensors]
     expected = spec.reference(*wide, **problem.attrs)
     for name, result, reference, described in zip(
-        spec.results, results, expected, spec.infer(problem), strict=True
+        spec.result_names(problem), results, expected, spec.infer(problem), strict=True
     ):
         assert result.shape == reference.shape, name
         assert result.dtype == getattr(torch, described.dtype), name

@@ -26,7 +26,7 @@ CASES = [
 TEMPLATES = """
 matmul batch_matmul conv2d conv2d_input_grad conv2d_kernel_grad
 softmax softmax_grad log_softmax log_softmax_grad layer_norm layer_norm_grad
-cross_entropy cross_entropy_grad max_pool2d max_pool2d_grad avg_pool2d avg_pool2d_grad
+cross_entropy cross_entropy_grad max_pool2d max_pool2d_grad avg_pool2d avg_pool2d_grad products
 """
 LOOPED = """
 softmax softmax_grad log_softmax log_softmax_grad layer_norm layer_norm_grad
@@ -55,6 +55,22 @@ def test_split_products_add_their_shares_in_a_second_kernel(name):
     kernels = [launch.kernel.__name__ for launch in get(name).program(problem, config).launches]
     assert kernels == ["matmul_kernel", "reduce_partials_kernel"]
     check(get(name), problem, config)
+
+
+@pytest.mark.parametrize(
+    ("instances", "pairs", "attributes"),
+    [(3, 1, {"transpose_a": True, "sums": True}), (2, 3, {"transpose_b": True})],
+)
+def test_split_products_of_several_instances(instances, pairs, attributes):
+    a = (70, 19) if "transpose_a" in attributes else (19, 70)
+    b = (21, 70) if "transpose_b" in attributes else (70, 21)
+    operands = [(a, "float32"), (b, "float32")] * (instances * pairs)
+    problem = Problem.of(operands, instances=instances, pairs=pairs, **attributes)
+    config = GemmConfig(16, 16, 16, 4, split_k=4, num_warps=4, num_stages=2)
+    program = get("products").program(problem, config)
+    kernels = [launch.kernel.__name__ for launch in program.launches]
+    assert kernels == ["products_kernel", "add_shares_kernel"]
+    check(get("products"), problem, config)
 
 
 @pytest.mark.parametrize("name", ["conv2d", "conv2d_input_grad", "conv2d_kernel_grad"])
@@ -165,6 +181,29 @@ def test_empty_results_launch_nothing():
             "conv2d",
             Problem.of([((1, 4, 4, 8), "float32"), ((3, 3, 1, 8), "float32")], groups=8),
             "groups of 1",
+        ),
+        (
+            "products",
+            Problem.of([((2, 3), "float32"), ((3, 2), "float32")] * 17, instances=17),
+            "at most 16 products",
+        ),
+        (
+            "products",
+            Problem.of(
+                [
+                    ((2, 3), "float32"),
+                    ((3, 2), "float32"),
+                    ((4, 3), "float32"),
+                    ((3, 2), "float32"),
+                ],
+                instances=2,
+            ),
+            "several shapes",
+        ),
+        (
+            "products",
+            Problem.of([((2, 3), "float32"), ((2, 3), "float32")], transpose_b=True, sums=True),
+            "columns are added up",
         ),
         ("softmax", Problem.of([((2, 3), "int64")]), "rows of int64"),
         (

@@ -26,6 +26,8 @@ from .index import Domain
 from .kernel import GeneratedKernel, GeneratedLaunch
 from .loop import stores_early, whole_function
 from .multi import InstanceBuilder
+from .products import KIND as PRODUCTS
+from .products import emit_products, problem_of_products
 from .split import split_functions
 from .tables import ALIGNMENT, InstanceTable
 from .template import emit_template, problem_of, spec_of
@@ -46,7 +48,10 @@ def emit(
     """
     kind, name = kernel_kind(function), identifier(function)
     if kind not in ("loop", "multi"):
-        kernel = emit_template(name, kind, function, config, device)
+        if kind == PRODUCTS:
+            kernel = emit_products(name, function, config, device)
+        else:
+            kernel = emit_template(name, kind, function, config, device)
         source = kernel.source and header(function, name, kernel.source) + kernel.source
         return dataclasses.replace(kernel, source=source)
     regions = read_instances(function) if kind == "multi" else [read_region(function)]
@@ -63,6 +68,8 @@ def space(function: ir.OpView) -> tuple[Any, Any]:
         return SPACE, read_region(function)
     if kind == "multi":
         return SPACE, _flattened(read_instances(function))
+    if kind == PRODUCTS:
+        return spec.get(kind).space, problem_of_products(function)
     if kind not in spec.all_specs():
         raise EmitError(f"keras.{kind} has no template")
     op = next(

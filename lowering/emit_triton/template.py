@@ -205,10 +205,15 @@ class _Assembly:
 
 
 class EpilogueBuilder(FunctionBuilder):
-    """Writes `function(acc, rows, cols, offset, mask, outs, extras)` for a region of the result."""
+    """Writes `function(acc, rows, cols, offset, mask, outs, extras)` for a region of the result.
 
-    def __init__(self, name: str, region: Region, outputs: int) -> None:
-        arguments = ["acc", *(f"extras[{i}]" for i in range(len(region.arguments) - 1))]
+    Of several products that only count through their sum the last is `acc`, and the others are 0.
+    """
+
+    def __init__(self, name: str, region: Region, outputs: int, products: int = 1) -> None:
+        extras = [f"extras[{i}]" for i in range(len(region.arguments) - products)]
+        arguments = ["acc"] * products + extras
+        self.products = products
         super().__init__(name, region, Tiling(1, 0, 1, False), arguments)
         self.columns = region.parallel[-1] if len(region.parallel) > 1 else 1
         self.result = region.arguments[0]
@@ -219,13 +224,20 @@ class EpilogueBuilder(FunctionBuilder):
             self.names.fresh(taken)
 
     def read(self, read: Any) -> Value:
-        if read.source == "argument" and read.index == 0:
+        if read.source == "argument" and read.index < self.products:
             if read.dims != tuple(range(len(self.region.parallel))):
                 raise EmitError(f"{self.name}: an epilogue reads the template's result where it is")
             # Not yet rounded to the type the result would have in memory.
             wide = "f32" if self.result.dtype in ("f16", "bf16") else self.result.dtype
-            return Value("acc", wide, frozenset("p"))
+            name = "acc" if read.index == self.products - 1 else self._nothing()
+            return Value(name, wide, frozenset("p"))
         return super().read(read)
+
+    def _nothing(self) -> str:
+        def make() -> str:
+            return self.assign("nothing", "tl.full(acc.shape, 0.0, acc.dtype)", False)
+
+        return self.once("nothing", False, make)
 
     def pointer(self, buffer: str) -> str:
         return buffer

@@ -1,23 +1,30 @@
-"""group-instances: parallel kernels with equal code, on whatever shapes, become one "multi" kernel.
+"""group-instances: parallel kernels with equal code, on whatever shapes, become one "multi" kernel, and
+products with equal code and shapes one "products" kernel.
 
-So the optimizer's update is one launch for all parameters. Kernels that depend on one another stay
-apart, and a group is formed only where no path leads out of it and back in.
+So the optimizer's update is one launch for all parameters, and so are the projections to queries, keys
+and values. Kernels that depend on one another stay apart, and a group is formed only where no path leads
+out of it and back in.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from mlir import ir
 
 from ..errors import RegionError
+from ..fusion.alike import join_alike, key_of, most_of, related
 from ..fusion.order import ordered
 from ..indexing import plain
 from ..linalg.body import read_block
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, string_list
 from ..loops import code
 from ..mlir import TensorType, callee, functions, parse
+from ..products import KINDS
 from ..region import Region, kernel_kind, read_region
 from .base import Pass
 
@@ -42,13 +49,14 @@ class _Group:
 
 @dataclass(frozen=True)
 class GroupInstances(Pass):
-    """Option `least`: how many instances make a group."""
+    """Options: `least`, how many instances make a group; `products`, whether products form groups."""
 
     name: ClassVar[str] = "group-instances"
     takes: ClassVar[str] = "regions"
     gives: ClassVar[str] = "regions"
 
     least: int = 2
+    products: bool = True
 
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
@@ -58,13 +66,17 @@ class GroupInstances(Pass):
             for name, function in known.items()
             if kernel_kind(function) == "loop"
         }
+        if self.products:
+            alike = {name: key_of(function) for name, function in known.items()}
+            keys |= {name: (key, ()) for name, key in alike.items() if key is not None}
         callers = code(module)
         kernels: dict[str, str] = {}
         taken: set[str] = set()
         texts: list[str] = []
         for function in callers.values():
             items = _items(function)
-            groups = [group for group in _groups(items, keys) if len(group.items) >= self.least]
+            found = _Grouping(items, known, keys).groups
+            groups = [group for group in found if len(group.items) >= self.least]
             taken |= {callee(items[number].op) for group in groups for number in group.items}
             texts.append(_caller(function, known, items, groups, kernels))
         kept = [op_text(f) for name, f in known.items() if name not in taken | callers.keys()]
@@ -140,22 +152,48 @@ def _agree(a: Key, b: Key) -> bool:
     return a[0] == b[0] and all(x == y or "any" in (x, y) for x, y in same)
 
 
-def _groups(items: list[_Item], keys: dict[str, Key | None]) -> list[_Group]:
+class _Grouping:
     """Independent calls of equal code, without making a cycle of what lies between them."""
-    groups: list[_Group] = []
-    for number, item in enumerate(items):
-        key = keys.get(callee(item.op))
-        if key is None:
-            continue
-        for group in groups:
-            if _agree(group.key, key) and _join(items, group, number):
+
+    def __init__(
+        self, items: list[_Item], known: dict[str, ir.OpView], keys: dict[str, Key | None]
+    ) -> None:
+        self.items, self.known = items, known
+        self.groups: list[_Group] = []
+        self.of: dict[ir.Operation, _Group] = {}
+        for number, item in enumerate(items):
+            key = keys.get(callee(item.op))
+            if key is not None:
+                self._place(number, key)
+        # The first member is the pattern of the loop, so it must not be of one element.
+        for group in self.groups:
+            group.items.sort(key=lambda n: (_is_single(items[n]), n))
+
+    def _place(self, number: int, key: Key) -> None:
+        """Adds a call to the first group that takes it, else to one of its own."""
+        for group in self.groups:
+            fits = _agree(group.key, key) and self._belongs(group, number)
+            if fits and _join(self.items, group, number):
                 break
         else:
-            groups.append(_Group(key, [number]))
-    # The first member is the pattern of the loop, so it must not be of one element.
-    for group in groups:
-        group.items.sort(key=lambda n: (_is_single(items[n]), n))
-    return groups
+            group = _Group(key, [number])
+            self.groups.append(group)
+        self.of[self.items[number].op] = group
+
+    def _belongs(self, group: _Group, number: int) -> bool:
+        """Whether products may share a launch; what is pointwise may always."""
+        first, call = self.items[group.items[0]].op, self.items[number].op
+        kernel = self._kernel(call)
+        if kernel is None or kernel_kind(kernel) not in KINDS:
+            return True
+        full = len(group.items) >= most_of(kernel)
+        return not full and related(first, call, self._kernel, self._launch)
+
+    def _kernel(self, op: ir.Operation) -> ir.OpView | None:
+        return self.known.get(callee(op))
+
+    def _launch(self, op: ir.Operation) -> object:
+        return self.of.get(op, op)
 
 
 def _is_single(item: _Item) -> bool:
@@ -193,11 +231,16 @@ def _caller(
 ) -> str:
     """The function again, one call for each group; the kernels of groups are added to `made`."""
     grouped = {number: group for group in groups for number in group.items}
-    names = {}
+    names, operands = {}, {}
     for group in groups:
-        kernels = [known[callee(items[number].op)] for number in group.items]
+        calls = [items[number].op for number in group.items]
+        kernels = [known[callee(call)] for call in calls]
         name = names[id(group)] = _name(kernels, len(made))
-        made[name] = _multi(name, kernels)
+        if kernel_kind(kernels[0]) == "loop":
+            made[name] = _multi(name, kernels)
+            operands[name] = [value for call in calls for value in call.operands]
+        else:
+            made[name], operands[name] = join_alike(name, calls, kernels)
     writer = Writer()
     values: dict[ir.Value, Named] = {}
     arguments = []
@@ -206,7 +249,8 @@ def _caller(
         arguments.append(f"%a{i}: {value.type}")
     for numbers in _order(items, grouped):
         ops = [items[number].op for number in numbers]
-        _write(writer, values, ops, names[id(grouped[numbers[0]])] if numbers[0] in grouped else "")
+        name = names[id(grouped[numbers[0]])] if numbers[0] in grouped else ""
+        _write(writer, values, ops, name, operands.get(name, ops[0].operands))
     return "\n".join([header_text(function, arguments), *writer.lines, "}"])
 
 
@@ -224,10 +268,14 @@ def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
 
 
 def _write(
-    writer: Writer, values: dict[ir.Value, Named], ops: list[ir.Operation], kernel: str
+    writer: Writer,
+    values: dict[ir.Value, Named],
+    ops: list[ir.Operation],
+    kernel: str,
+    taken: Sequence[ir.Value],
 ) -> None:
-    """One op as it is, or the calls of a group as one."""
-    operands = [values[value] for op in ops for value in op.operands]
+    """One op as it is, or the calls of a group as one that takes these values."""
+    operands = [values[value] for value in taken]
     results = [result for op in ops for result in op.results]
     types = [TensorType.of(result) for result in results]
     attributes = f"{{callee = @{kernel}}}" if kernel else attribute_text(ops[0])
@@ -239,8 +287,15 @@ def _write(
 
 def _name(kernels: list[ir.OpView], count: int) -> str:
     layers = {layer for kernel in kernels for layer in _listed(kernel, "keras.layers")}
-    common = layers.pop().split("/")[-1] if len(layers) == 1 else "multi"
-    return f"{common}_x{len(kernels)}_{count}"
+    common = next(iter(layers), "") if len(layers) == 1 else ""
+    if kernel_kind(kernels[0]) != "loop":
+        levels = zip(*(layer.split("/") for layer in layers), strict=False)
+        common = "/".join(
+            level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)
+        )
+    last = [part for part in common.split("/") if part not in ("", "grad")][-1:]
+    parts = [*(re.sub(r"\W", "_", part) for part in last or ["multi"]), f"x{len(kernels)}"]
+    return "_".join([*parts, str(count)])
 
 
 def _listed(kernel: ir.OpView, attribute: str) -> list[str]:

@@ -114,6 +114,42 @@ def linear(b: Builder) -> None:
     b.op("linear", x, w, bias, activation=b.choose(["none", "relu"]), bound=bound, exact=False)
 
 
+@step(2)
+def projections(b: Builder) -> None:
+    """Products of one matrix with several others, and what are their gradients."""
+    x = b.at_most(b.flat(b.tame(b.floats(least=1)), 2), 1.0)
+    (rows, inner), width = x.type.shape, b.choose(b.extents)
+    weights = [b.argument((inner, width), x.type.dtype) for _ in range(b.integer(2, 3))]
+    biased = b.coin()
+    for w in weights:
+        y = _product(b, x, w)
+        if biased:
+            bias = b.argument((width,), x.type.dtype)
+            b.op("add", y, bias, bound=y.bound + bias.bound, exact=False)
+    if not b.coin():
+        return
+    summed, total = b.coin(), None
+    for w in weights:
+        g = b.argument((rows, width), x.type.dtype)
+        back = _product(b, g, w, transpose_b=True)
+        total = (
+            back
+            if total is None
+            else b.op("add", total, back, bound=total.bound + back.bound, exact=False)
+        )
+        _product(b, x, g, transpose_a=True)
+        if summed:
+            b.op("sum", g, axes=(0,), bound=g.bound * max(rows, 1), exact=False)
+
+
+def _product(
+    b: Builder, x: Value, y: Value, transpose_a: bool = False, transpose_b: bool = False
+) -> Value:
+    bound = x.bound * y.bound * max(x.type.shape[0 if transpose_a else 1], 1)
+    transposes = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    return b.op("matmul", x, y, **transposes, bound=bound, exact=False)
+
+
 @step()
 def attention(b: Builder) -> None:
     x = b.at_most(b.floats(), 3.0)
