@@ -17,6 +17,8 @@ Example: TypeAlias = tuple[keras.Model, Any, np.ndarray]
 
 CLASSES = 10
 BLOCKS = ("mlp", "transformer", "bottleneck", "gru")
+HEAD = frozenset(["pooling", "logits", "loss", "metrics", "optimizer", "model"])
+"""What stands around a block: layers by name, the parts of a step, and the model itself."""
 
 
 def example(name: str) -> Example:
@@ -37,7 +39,7 @@ def example(name: str) -> Example:
 def _classifier(inputs: Any, features: Any, data: Any, classes: int = CLASSES) -> Example:
     """A model that names a class for each row of `features`."""
     logits = layers.Dense(classes, dtype="float32", name="logits")(features)
-    model = keras.Model(inputs, logits)
+    model = keras.Model(inputs, logits, name="model")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
     rows = (data[0] if isinstance(data, list) else data).shape[0]
@@ -76,7 +78,9 @@ def transformer() -> Example:
     """One pre-norm block of width 256 and 4 heads, length 128, batch 8."""
     inputs = keras.Input((128, 256))
     x = _encoder_block(inputs, 4)
-    return _classifier(inputs, layers.GlobalAveragePooling1D()(x), _zeros(8, 128, 256))
+    return _classifier(
+        inputs, layers.GlobalAveragePooling1D(name="pooling")(x), _zeros(8, 128, 256)
+    )
 
 
 def bottleneck() -> Example:
@@ -90,7 +94,9 @@ def bottleneck() -> Example:
     h = layers.ReLU()(convolved(inputs, 64, 1))
     h = layers.ReLU()(convolved(h, 64, 3))
     x = layers.ReLU()(layers.Add()([inputs, convolved(h, 256, 1)]))
-    return _classifier(inputs, layers.GlobalAveragePooling2D()(x), _zeros(16, 28, 28, 256))
+    return _classifier(
+        inputs, layers.GlobalAveragePooling2D(name="pooling")(x), _zeros(16, 28, 28, 256)
+    )
 
 
 def gru() -> Example:

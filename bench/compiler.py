@@ -10,15 +10,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from triton_keras_loader.environment import installed_version
+
+if TYPE_CHECKING:
+    from keras_triton.lowering.plan import Plan
+    from keras_triton.lowering.work import Floor
+
+    from .launches import Launch
 
 RESULTS = Path(__file__).parent / "results" / "compiler.json"
 TARGETS = ("cpu", "triton")
@@ -33,6 +40,7 @@ class Figures:
         generated: kernels that the compiler writes,
         templates: products, convolutions, norms and the like, with what is fused behind them,
         torch: calls of torch for what the dialect does not express, and copies.
+        own_launches: of the launches, those with an op of the block's own layers (launches.py).
         bytes: that they read and write, each operand and result once a launch.
         floor_bytes: what no fusion can save.
         unfused_bytes, unfused_launches: of the graph op by op.
@@ -45,6 +53,7 @@ class Figures:
     generated: int
     templates: int
     torch: int
+    own_launches: int
     bytes: int
     floor_bytes: int
     unfused_bytes: int
@@ -57,8 +66,8 @@ class Figures:
         return self.bytes / self.floor_bytes
 
 
-def figures(name: str) -> Iterator[Figures]:
-    """The figures of a model of blocks.py on each target."""
+def plans(name: str) -> Iterator[tuple[str, Plan, Floor]]:
+    """The plan of a model of blocks.py on each target, and the floor of its step."""
     from keras_triton.compile import import_captured
     from keras_triton.explanation import capture_example
     from keras_triton.lowering.pipeline import lower
@@ -74,14 +83,23 @@ def figures(name: str) -> Iterator[Figures]:
     floor = floor_of(module)
     # The classes say what they ask for; one of a GPU's can only be made where there is one.
     for target, asking in zip(TARGETS, (CpuTarget, TritonTarget), strict=True):
-        plan = read_plan(lower(module, **asked_by(asking)))
-        counted, moved = _launches(plan)
+        yield target, read_plan(lower(module, **asked_by(asking))), floor
+
+
+def figures(name: str) -> Iterator[Figures]:
+    """The figures of a model of blocks.py on each target."""
+    from .launches import launches_of
+
+    for target, plan, floor in plans(name):
+        launches = list(launches_of(plan))
+        counted = _counted(launches)
         yield Figures(
             name,
             target,
             sum(counted.values()),
             **counted,
-            bytes=moved,
+            own_launches=sum(launch.times for launch in launches if launch.own),
+            bytes=sum(launch.bytes * launch.times for launch in launches),
             floor_bytes=floor.bytes,
             unfused_bytes=floor.unfused,
             unfused_launches=floor.unfused_launches,
@@ -89,19 +107,14 @@ def figures(name: str) -> Iterator[Figures]:
         )
 
 
-def _launches(plan) -> tuple[dict[str, int], int]:
-    """Launches by who makes them, and the bytes of all."""
-    from keras_triton.lowering.plan import Copy, walk
-    from keras_triton.lowering.region import kernel_kind
-    from keras_triton.lowering.work import cost_of
-
-    counted, moved = dict.fromkeys(("generated", "templates", "torch"), 0), 0
-    for item, times in walk(plan.steps):
-        kind = "" if isinstance(item, Copy) else kernel_kind(plan.kernels[item.kernel])
-        who = "generated" if kind in ("loop", "multi") else "templates" if kind else "torch"
-        counted[who] += times or 1
-        moved += cost_of(item, plan).bytes * (times or 1)
-    return counted, moved
+def _counted(launches: Sequence[Launch]) -> dict[str, int]:
+    """Launches by who makes them."""
+    counted = dict.fromkeys(("generated", "templates", "torch"), 0)
+    for launch in launches:
+        written = launch.kind in ("loop", "multi")
+        who = "generated" if written else "templates" if launch.kind else "torch"
+        counted[who] += launch.times
+    return counted
 
 
 def show(rows: Sequence[Figures], console: Console) -> None:
@@ -109,12 +122,12 @@ def show(rows: Sequence[Figures], console: Console) -> None:
     for column in ("model", "target"):
         table.add_column(column)
     for column in (
-        "launches", "generated", "templates", "torch", "MB", "of the floor", "op by op", "MB op by op",
+        "launches", "own", "generated", "templates", "torch", "MB", "of the floor", "op by op", "MB op by op",
         "MB of temporaries",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:
-        counts = (row.launches, row.generated, row.templates, row.torch)
+        counts = (row.launches, row.own_launches, row.generated, row.templates, row.torch)
         table.add_row(
             row.model,
             row.target,
@@ -133,22 +146,31 @@ def versions() -> dict[str, str]:
     return {name: str(installed_version(name)) for name in ("keras", "torch")}
 
 
+def kept(path: Path = RESULTS) -> dict[str, Any]:
+    """What a file holds; nothing if there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def keep(body: dict[str, Any], path: Path = RESULTS) -> None:
+    """Writes all of a file."""
+    path.write_text(json.dumps(body, indent=1) + "\n")
+
+
 def read(path: Path = RESULTS) -> list[Figures]:
     """The figures that a file holds."""
-    return [Figures(**row) for row in json.loads(path.read_text())["rows"]]
+    return [Figures(**row) for row in kept(path).get("rows", [])]
 
 
 def versions_of(path: Path = RESULTS) -> dict[str, str]:
     """The versions that a file's figures were made with."""
-    return json.loads(path.read_text())["versions"]
+    return kept(path)["versions"]
 
 
 def write(rows: Sequence[Figures], path: Path = RESULTS) -> None:
     """Keeps figures in a file, in place of older ones of the same models."""
-    known = {(row.model, row.target): row for row in (read(path) if path.exists() else [])}
-    known |= {(row.model, row.target): row for row in rows}
-    body = {"versions": versions(), "rows": [asdict(row) for row in known.values()]}
-    path.write_text(json.dumps(body, indent=1) + "\n")
+    known = {(row.model, row.target): row for row in [*read(path), *rows]}
+    figures = [asdict(row) for row in known.values()]
+    keep({**kept(path), "versions": versions(), "rows": figures}, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--all", action="store_true", help="the whole models too (minutes)")
+    parser.add_argument("--launches", action="store_true", help="list the launches instead")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     options = parser.parse_args(arguments)
@@ -165,6 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no model is called {unknown[0]!r}; there are {', '.join(MODELS)}")
     names = options.models or (MODELS if options.all else BLOCKS)
+    if options.launches:
+        _list_launches(names)
+        return 0
     waiting = Console(stderr=True)
     rows = [row for name in track(names, "lowering", console=waiting) for row in figures(name)]
     if options.write:
@@ -174,6 +200,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(rows, Console())
     return 0
+
+
+def _list_launches(names: Iterable[str]) -> None:
+    from .launches import launches_of, show_launches
+
+    for name in names:
+        for target, plan, _ in plans(name):
+            show_launches(name, target, list(launches_of(plan)), Console())
 
 
 if __name__ == "__main__":

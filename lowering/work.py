@@ -25,7 +25,7 @@ from .loops import Scan, loop_of
 from .mlir import TensorType, callee, functions, stage_of
 from .ops import CONTRACTIONS
 from .plan import Call, Copy, Plan
-from .region import extents_of, kernel_kind, read_region
+from .region import Region, extents_of, kernel_kind, read_region
 
 # Calls of torch that are contractions, by a part of their name.
 _TORCH_CONTRACTIONS = ("convolution", "conv", "mm", "attention")
@@ -45,7 +45,7 @@ class Cost:
 
     Attributes:
         read, written: bytes of its operands and of its results, each once; of an operand that is looked
-            up in, those that are.
+            up in, and of a result of which pieces are stored, those that are.
         flops: arithmetic operations; see `kernel_flops`.
         tensor_cores: products of half-precision numbers make them.
     """
@@ -77,21 +77,34 @@ def cost_of(item: Call | Copy, plan: Plan) -> Cost:
         return Cost(item.source.type.nbytes, item.target.type.nbytes, 0, False)
     split = len(item.operands) - item.outputs
     function = plan.kernels[item.kernel]
-    looked_up = _looked_up(function)
-    read = sum(
-        min(ref.type.nbytes, looked_up.get(i, ref.type.size) * ref.type.torch_dtype.itemsize)
-        for i, ref in enumerate(item.operands[:split])
+    region = read_region(function) if kernel_kind(function) == "loop" else None
+    read, written = (
+        sum(
+            min(ref.type.nbytes, parts.get(i, ref.type.size) * ref.type.torch_dtype.itemsize)
+            for i, ref in enumerate(operands)
+        )
+        for operands, parts in (
+            (item.operands[:split], _read_in_part(region) if region else {}),
+            (item.operands[split:], _stored_in_part(region) if region else {}),
+        )
     )
-    written = sum(ref.type.nbytes for ref in item.operands[split:])
     return Cost(read, written, kernel_flops(function), _uses_tensor_cores(function))
 
 
-def _looked_up(function: ir.OpView) -> dict[int, int]:
-    """Argument -> how many elements of it are looked up, of those arguments that are not read whole."""
+def _stored_in_part(region: Region) -> dict[int, int]:
+    """Result -> how many elements of it are stored, of those that only pieces are stored of."""
     found: Counter[int] = Counter()
-    if kernel_kind(function) != "loop":
-        return found
-    region = read_region(function)
+    for store in region.stores:
+        if store.result in region.updates:
+            found[store.result] += prod(region.stages[store.stage].type.shape)
+    return found
+
+
+def _read_in_part(region: Region) -> dict[int, int]:
+    """Argument -> how many elements of it are looked up, of those arguments that are not read whole;
+    none of one that pieces are stored into.
+    """
+    found: Counter[int] = Counter(dict.fromkeys(region.updates.values(), 0))
     for stage in region.stages:
         extents = region.parallel + (() if stage.kind == "row" else region.reduction)
         for lookup in stage.lookups.values():

@@ -20,6 +20,20 @@ def test_figures_are_those_committed(name):
     assert list(compiler.figures(name)) == committed, AGAIN
 
 
+def test_a_transformer_block_is_few_launches():
+    """Forward and backward; beside them stand head, loss, metrics and the one of the optimizer."""
+    (row,) = (r for r in compiler.read() if (r.model, r.target) == ("transformer", "triton"))
+    assert row.own_launches <= 26
+
+
+def test_launches_are_listed_with_their_layers(capsys):
+    assert compiler.main(["mlp", "--launches"]) == 0
+    shown = capsys.readouterr().out
+    for target in compiler.TARGETS:
+        assert f"mlp on {target}: " in shown
+    assert "layer_normalization" in shown
+
+
 def test_every_model_has_committed_figures():
     found = {(row.model, row.target) for row in compiler.read()}
     assert found == {(name, target) for name in blocks.MODELS for target in compiler.TARGETS}

@@ -58,6 +58,22 @@ def test_only_the_imported_module_tells_the_floor():
         floor_of(lower(module()))
 
 
+def test_pieces_of_a_tensor_cost_what_they_are():
+    """Two windows of a joined tensor from two kernels, as the gradients of gates are."""
+    source = parse("""module attributes {keras.stage = "keras"} {
+      func.func @main(%a: tensor<6x4xf32> {keras.name = "a"}, %b: tensor<6x2xf32> {keras.name = "b"})
+          -> (tensor<6x6xf32>, tensor<6x4xf32>) {
+        %0 = "keras.exp"(%a) : (tensor<6x4xf32>) -> tensor<6x4xf32>
+        %1 = "keras.tanh"(%b) : (tensor<6x2xf32>) -> tensor<6x2xf32>
+        %2 = "keras.concat"(%0, %1) {axis = 1 : i64}
+            : (tensor<6x4xf32>, tensor<6x2xf32>) -> tensor<6x6xf32>
+        return %2, %0 : tensor<6x6xf32>, tensor<6x4xf32> } }""")
+    a, b = 4 * 6 * 4, 4 * 6 * 2
+    plan = read_plan(lower(source))
+    found = [cost_of(step, plan) for step in plan.steps]
+    assert sorted((cost.read, cost.written) for cost in found) == [(b, b), (a, 2 * a)]
+
+
 def test_a_table_costs_what_is_looked_up():
     source = parse("""module attributes {keras.stage = "keras"} {
       func.func @main(%t: tensor<100x4xf32> {keras.name = "t"}, %i: tensor<3xi64> {keras.name = "i"})

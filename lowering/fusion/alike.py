@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from mlir import ir
@@ -49,35 +49,8 @@ def most_of(function: ir.OpView) -> int:
     return MOST // len(read_products(function)[0].products)
 
 
-def related(
-    one: ir.Operation,
-    other: ir.Operation,
-    kernel: Callable[[ir.Operation], ir.OpView | None],
-    launch: Callable[[ir.Operation], object],
-) -> bool:
-    """Whether two calls of kernels of products multiply a common tensor, or tensors that one launch of
-    a template makes. Others gain less by a common launch than it costs to keep their operands.
-    """
-    mine, theirs = (list(_multiplied(call, kernel)) for call in (one, other))
-    if set(mine) & set(theirs):
-        return True
-    launches = [
-        {
-            launch(value.owner)
-            for value in values
-            if not isinstance(value.owner, ir.Block) and _is_template(kernel(value.owner))
-        }
-        for values in (mine, theirs)
-    ]
-    return bool(launches[0] & launches[1])
-
-
-def _multiplied(
-    call: ir.Operation, kernel: Callable[[ir.Operation], ir.OpView | None]
-) -> Iterator[ir.Value]:
+def multiplied(call: ir.Operation, function: ir.OpView) -> Iterator[ir.Value]:
     """The operands of a call's products, as what they were before they were reshaped."""
-    function = kernel(call)
-    assert function is not None
     arguments = list(function.regions[0].blocks[0].arguments)
     for instance in read_products(function):
         for value in (value for op in instance.products for value in op.operands):
@@ -87,7 +60,8 @@ def _multiplied(
             yield operand
 
 
-def _is_template(function: ir.OpView | None) -> bool:
+def is_template(function: ir.OpView | None) -> bool:
+    """Whether a function is a kernel, and no loops."""
     return function is not None and kernel_kind(function) not in ("loop", "multi", "")
 
 

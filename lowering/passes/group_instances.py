@@ -9,7 +9,7 @@ out of it and back in.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from mlir import ir
 
 from ..errors import RegionError
-from ..fusion.alike import join_alike, key_of, most_of, related
+from ..fusion.alike import is_template, join_alike, key_of, most_of, multiplied
 from ..fusion.order import ordered
 from ..indexing import plain
 from ..linalg.body import read_block
@@ -39,12 +39,15 @@ class _Item:
     above: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Group:
-    """Calls of kernels with equal code."""
+    """Calls of kernels with equal code. Of products, `bonds` are the tensors that they multiply, and the
+    launches of templates that make those.
+    """
 
     key: Key
     items: list[int] = field(default_factory=list)
+    bonds: set[Hashable] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -171,29 +174,36 @@ class _Grouping:
 
     def _place(self, number: int, key: Key) -> None:
         """Adds a call to the first group that takes it, else to one of its own."""
+        bonds = self._bonds(number)
         for group in self.groups:
-            fits = _agree(group.key, key) and self._belongs(group, number)
+            fits = _agree(group.key, key) and self._belongs(group, number, bonds)
             if fits and _join(self.items, group, number):
                 break
         else:
             group = _Group(key, [number])
             self.groups.append(group)
+        group.bonds |= bonds
         self.of[self.items[number].op] = group
 
-    def _belongs(self, group: _Group, number: int) -> bool:
-        """Whether products may share a launch; what is pointwise may always."""
-        first, call = self.items[group.items[0]].op, self.items[number].op
-        kernel = self._kernel(call)
-        if kernel is None or kernel_kind(kernel) not in KINDS:
+    def _belongs(self, group: _Group, number: int, bonds: set[Hashable]) -> bool:
+        """Whether products may share a launch: those that multiply a common tensor, or tensors that one
+        launch of a template makes, do. Others gain less by it than it costs to keep their operands. What
+        is pointwise always may.
+        """
+        kernel = self.known[callee(self.items[number].op)]
+        if kernel_kind(kernel) not in KINDS:
             return True
-        full = len(group.items) >= most_of(kernel)
-        return not full and related(first, call, self._kernel, self._launch)
+        return len(group.items) < most_of(kernel) and bool(group.bonds & bonds)
 
-    def _kernel(self, op: ir.Operation) -> ir.OpView | None:
-        return self.known.get(callee(op))
-
-    def _launch(self, op: ir.Operation) -> object:
-        return self.of.get(op, op)
+    def _bonds(self, number: int) -> set[Hashable]:
+        op = self.items[number].op
+        kernel = self.known[callee(op)]
+        if kernel_kind(kernel) not in KINDS:
+            return set()
+        values = set(multiplied(op, kernel))
+        makers = {value.owner for value in values if not isinstance(value.owner, ir.Block)}
+        made = {maker for maker in makers if is_template(self.known.get(callee(maker)))}
+        return {*values, *(self.of.get(maker, maker) for maker in made)}
 
 
 def _is_single(item: _Item) -> bool:
