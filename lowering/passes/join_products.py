@@ -17,7 +17,7 @@ from mlir import ir
 
 from keras_triton.kernels import spec
 
-from ..dialect import attributes_of
+from ..dialect import attributes_of, walk
 from ..emit_triton.products import problem_of_products
 from ..emit_triton.template import problem_of
 from ..errors import RegionError
@@ -27,7 +27,7 @@ from ..linalg.body import EXTENSION, TRUNCATION, Body
 from ..linalg.write import Writer, refinement
 from ..loops import code
 from ..mlir import TensorType, callee, context, functions, parse, text
-from ..products import KINDS, column_sums, read_products
+from ..products import KINDS, PRODUCTS, column_sums, read_products
 from ..region import kernel_kind
 from .base import Pass
 
@@ -97,7 +97,7 @@ class _Joining:
             kernels = [self.known[callee(op)] for op in (maker, call)]
             parts = [Part(kernels[0], list(maker.operands)), Part(kernels[1], inputs)]
             returned = [Made(1, i) for i in range(len(call.results))]
-            count = sum(len(read_products(kernel)[0].products) for kernel in kernels)
+            count = sum(op.name in PRODUCTS for kernel in kernels for op in walk(kernel.operation))
             made = self._joined(call, f"of_{count}", parts, returned)
             if made is not None:
                 self._erase(maker)
