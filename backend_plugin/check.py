@@ -36,6 +36,7 @@ PRODUCTS = {
         transpose_a=True,
         sums=True,
     ),
+    "gates": Problem.of([((4096, 512), "bfloat16"), ((512, 2048), "bfloat16")], gates=4),
     "conv2d": Problem.of([_IMAGES, _FILTERS], **_WINDOW),
     "conv2d_input_grad": Problem.of([_IMAGES, _FILTERS], x_shape=_IMAGES[0], **_WINDOW),
     "conv2d_kernel_grad": Problem.of([_IMAGES, _IMAGES], w_shape=_FILTERS[0], **_WINDOW),

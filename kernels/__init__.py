@@ -48,7 +48,7 @@ configurations for the device ``INTERPRETER``);
 functions must come from a file (Triton reads their source) and see ``triton.language`` as ``tl``.
 """
 
-from . import conv, conv_grad, loss, matmul, norm, norm_grad, pool, products, softmax
+from . import conv, conv_grad, gates, loss, matmul, norm, norm_grad, pool, products, softmax
 from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
 from .launch import STORE, Epilogue, Launch, Program, execute
@@ -58,7 +58,7 @@ from .problem import Problem, TensorSpec, Work
 from .space import Dimension, Space, dimension
 from .spec import KernelSpec, all_specs, get, register
 
-TEMPLATES = (conv, conv_grad, loss, matmul, norm, norm_grad, pool, products, softmax)
+TEMPLATES = (conv, conv_grad, gates, loss, matmul, norm, norm_grad, pool, products, softmax)
 """The modules whose import registers the templates."""
 
 __all__ = [

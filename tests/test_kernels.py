@@ -26,7 +26,7 @@ CASES = [
 TEMPLATES = """
 matmul batch_matmul conv2d conv2d_input_grad conv2d_kernel_grad
 softmax softmax_grad log_softmax log_softmax_grad layer_norm layer_norm_grad
-cross_entropy cross_entropy_grad max_pool2d max_pool2d_grad avg_pool2d avg_pool2d_grad products
+cross_entropy cross_entropy_grad max_pool2d max_pool2d_grad avg_pool2d avg_pool2d_grad products gates
 """
 LOOPED = """
 softmax softmax_grad log_softmax log_softmax_grad layer_norm layer_norm_grad
@@ -204,6 +204,11 @@ def test_empty_results_launch_nothing():
             "products",
             Problem.of([((2, 3), "float32"), ((2, 3), "float32")], transpose_b=True, sums=True),
             "columns are added up",
+        ),
+        (
+            "gates",
+            Problem.of([((2, 3), "float32"), ((3, 8), "float32")], gates=3),
+            "to 3 equal blocks",
         ),
         ("softmax", Problem.of([((2, 3), "int64")]), "rows of int64"),
         (

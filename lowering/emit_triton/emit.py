@@ -22,15 +22,21 @@ from ..mlir import TensorType, layer_of
 from ..region import Region, kernel_kind, read_instances, read_region
 from .config import SPACE, LoopConfig
 from .function import Function, Tiling
+from .gates import emit_gates, problem_of_gates
 from .index import Domain
 from .kernel import GeneratedKernel, GeneratedLaunch
 from .loop import stores_early, whole_function
 from .multi import InstanceBuilder
-from .products import KIND as PRODUCTS
 from .products import emit_products, problem_of_products
 from .split import split_functions
 from .tables import ALIGNMENT, InstanceTable
 from .template import emit_template, problem_of, spec_of
+
+JOINED = {
+    "products": (emit_products, problem_of_products),
+    "gates": (emit_gates, problem_of_gates),
+}
+"""Templates that a kernel function of other ops names: their emitters, and their problems."""
 
 
 def emit(
@@ -48,8 +54,8 @@ def emit(
     """
     kind, name = kernel_kind(function), identifier(function)
     if kind not in ("loop", "multi"):
-        if kind == PRODUCTS:
-            kernel = emit_products(name, function, config, device)
+        if kind in JOINED:
+            kernel = JOINED[kind][0](name, function, config, device)
         else:
             kernel = emit_template(name, kind, function, config, device)
         source = kernel.source and header(function, name, kernel.source) + kernel.source
@@ -68,8 +74,8 @@ def space(function: ir.OpView) -> tuple[Any, Any]:
         return SPACE, read_region(function)
     if kind == "multi":
         return SPACE, _flattened(read_instances(function))
-    if kind == PRODUCTS:
-        return spec.get(kind).space, problem_of_products(function)
+    if kind in JOINED:
+        return spec.get(kind).space, JOINED[kind][1](function)
     if kind not in spec.all_specs():
         raise EmitError(f"keras.{kind} has no template")
     op = next(

@@ -18,11 +18,13 @@ from mlir import ir
 from keras_triton.kernels import spec
 
 from ..dialect import attributes_of, walk
+from ..emit_triton.gates import problem_of_gates
 from ..emit_triton.products import problem_of_products
 from ..emit_triton.template import problem_of
 from ..errors import RegionError
 from ..fusion.graph import RESHAPES
 from ..fusion.joined import Made, Part, attributes_of_kernels, join
+from ..gates import is_product
 from ..linalg.body import EXTENSION, TRUNCATION, Body
 from ..linalg.write import Writer, refinement
 from ..loops import code
@@ -31,6 +33,7 @@ from ..products import KINDS, PRODUCTS, column_sums, read_products
 from ..region import kernel_kind
 from .base import Pass
 
+_PROBLEMS = {"products": problem_of_products, "gates": problem_of_gates}
 _SUFFIX = re.compile(r"_of_\d+$")
 
 
@@ -74,6 +77,8 @@ class _Joining:
         rights = self._right_operands()
         for call in self._calls(("loop",)):
             self._add_columns(call, rights)
+        for call in self._calls(("loop",)):
+            self._open_gates(call)
 
     def _calls(self, kinds: Collection[str]) -> list[ir.Operation]:
         ops = [value.owner for value in self.place]
@@ -104,7 +109,12 @@ class _Joining:
                 call = made
 
     def _joined(
-        self, call: ir.Operation, suffix: str, parts: Sequence[Part], returned: Sequence[Made]
+        self,
+        call: ir.Operation,
+        suffix: str,
+        parts: Sequence[Part],
+        returned: Sequence[Made],
+        kind: str = "products",
     ) -> ir.Operation | None:
         """Calls a kernel of these parts in place of `call`, whose results are its first; None if the
         template does not run it.
@@ -112,14 +122,14 @@ class _Joining:
         name = f"{re.sub(_SUFFIX, '', callee(call))}_{suffix}"
         joined = join(name, parts, returned, ir.InsertionPoint(self.caller))
         try:
-            refused = spec.get("products").supports(problem_of_products(joined.function))
+            refused = spec.get(kind).supports(_PROBLEMS[kind](joined.function))
         except RegionError as error:
             refused = str(error)
         if refused:
             joined.function.operation.erase()
             return None
         attributes = joined.function.operation.attributes
-        attributes["keras.kernel"] = ir.StringAttr.get("products")
+        attributes["keras.kernel"] = ir.StringAttr.get(kind)
         for key, value in attributes_of_kernels([part.function for part in parts]).items():
             attributes[key] = value
         self.known[name] = joined.function
@@ -206,6 +216,30 @@ class _Joining:
             if self.place.get(op.results[0], 0) < self.place[made.results[0]]:
                 op.move_after(ordered[-1])
                 ordered.append(op)
+
+    # Blocks of columns that are read at once.
+
+    def _open_gates(self, call: ir.Operation) -> None:
+        """Joins loops over one of the equal blocks of a product's columns to the product's kernel."""
+        for value in dict.fromkeys(call.operands):
+            maker = value.owner
+            if isinstance(maker, ir.Block) or self._kind(maker) != "matmul":
+                continue
+            kernels = [self.known[callee(op)] for op in (maker, call)]
+            others = [op for op in _readers(value) if op != call]
+            after = self.place[call.results[0]]
+            early = any(op.results and self.place[op.results[0]] < after for op in others)
+            if early or not is_product(kernels[0]):
+                continue
+            inputs = [Made(0, 0) if v == value else v for v in call.operands]
+            parts = [Part(kernels[0], list(maker.operands)), Part(kernels[1], inputs)]
+            returned = [Made(1, i) for i in range(len(call.results))]
+            kept = [Made(0, 0)] * bool(others)
+            made = self._joined(call, "gates", parts, [*returned, *kept], "gates")
+            if made is not None:
+                value.replace_all_uses_with(list(made.results)[-1]) if kept else None
+                self._erase(maker)
+                return
 
 
 def _right_operand(function: ir.OpView) -> int | None:

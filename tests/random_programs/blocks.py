@@ -150,6 +150,24 @@ def _product(
     return b.op("matmul", x, y, **transposes, bound=bound, exact=False)
 
 
+@step(2)
+def gates(b: Builder) -> None:
+    """A product, equal blocks of whose columns are combined; now and then windows that are none."""
+    x = b.at_most(b.flat(b.tame(b.floats(least=1)), 2), 1.0)
+    (rows, inner), units, count = x.type.shape, b.integer(1, 4), b.integer(2, 5)
+    product = _product(b, x, b.argument((inner, units * count), x.type.dtype))
+    shift = b.choose([0, 0, 0, 1])
+    total = None
+    for number in b.choose([(0, 1), (1, 0), tuple(range(count)), (1,)]):
+        start = min(number * units + shift, (count - 1) * units)
+        y = b.op("slice", product, starts=(0, start), limits=(rows, start + units), strides=(1, 1))
+        if b.coin():
+            y = b.op(b.choose(["tanh", "sigmoid", "relu"]), y, exact=False)
+        total = (
+            y if total is None else b.op("mul", total, y, bound=total.bound * y.bound, exact=False)
+        )
+
+
 @step()
 def attention(b: Builder) -> None:
     x = b.at_most(b.floats(), 3.0)

@@ -1,0 +1,92 @@
+"""Kernels of gates: the template's problem, and the epilogue that sees all blocks of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mlir import ir
+
+from keras_triton.kernels import spec
+from keras_triton.kernels.device import Device
+from keras_triton.kernels.problem import Problem
+
+from ..errors import EmitError
+from ..gates import KIND, Gates, block_of, read_gates
+from ..mlir import TensorType, layer_of
+from ..region import Read
+from .kernel import GeneratedKernel, TemplateUse
+from .source import DTYPE_NAMES, Value
+from .template import EpilogueBuilder, spec_of
+
+
+class _GatesBuilder(EpilogueBuilder):
+    """Writes an epilogue whose `acc` is a tuple: a tile of each block."""
+
+    def read(self, read: Read) -> Value:
+        if (read.source, read.index) != ("argument", 0):
+            return super().read(read)
+        block = block_of(read.dims, self.region.parallel[1])
+        # Not yet rounded to the type the product would have in memory.
+        return Value(f"acc[{block}]", "f32", frozenset("p"))
+
+
+def emit_gates(
+    name: str, function: ir.OpView, config: Mapping[str, Any] | None, device: Device
+) -> GeneratedKernel:
+    """The kernel of a function of gates.
+
+    Raises:
+        EmitError: the template does not take these operands.
+        RegionError: the function is not one of gates.
+    """
+    parts = read_gates(name, function)
+    problem, template = _problem(parts), spec.get(KIND)
+    if reason := template.supports(problem):
+        raise EmitError(f"keras.{KIND} (layer {layer_of(parts.product) or '?'}): {reason}")
+    if config is None:
+        config = template.space.record(template.space.guess(problem, device))
+    stored = list(parts.region.outputs)
+    builder = _GatesBuilder(f"{name}_epilogue", parts.region, len(stored))
+    text = builder.epilogue(stored)
+    use = TemplateUse(KIND, problem, dict(config))
+    use = replace(use, epilogue=builder.name, outputs=len(stored), extras=len(parts.extras))
+    block = function.regions[0].blocks[0]
+    arguments, results = list(block.arguments), list(list(block.operations)[-1].operands)
+    named = [
+        *zip("ab", parts.product.operands, strict=True),
+        *((f"extra{i}", value) for i, value in enumerate(parts.extras)),
+    ]
+    roles = [[role for role, value in named if value == argument] for argument in arguments]
+    inputs = tuple(mine[0] if mine else f"unused{i}" for i, mine in enumerate(roles))
+    aliases = {role: mine[0] for mine in roles for role in mine[1:]}
+    made = parts.product.results[0]
+    numbers = iter(range(len(stored)))
+    outputs = tuple("product" if v == made else f"out{next(numbers)}" for v in results)
+    tensors = {
+        buffer: spec_of(TensorType.of(value))
+        for buffer, value in zip((*inputs, *outputs), (*arguments, *results), strict=True)
+    }
+    tensors |= {alias: tensors[buffer] for alias, buffer in aliases.items()}
+    return GeneratedKernel(
+        name=name,
+        source=text,
+        inputs=inputs,
+        outputs=outputs,
+        tensors=tensors,
+        config=dict(config),
+        template=use,
+        aliases=aliases,
+    )
+
+
+def problem_of_gates(function: ir.OpView) -> Problem:
+    """The template's problem of a kernel function of gates."""
+    return _problem(read_gates("gates", function))
+
+
+def _problem(parts: Gates) -> Problem:
+    types = [TensorType.of(value) for value in parts.product.operands]
+    operands = [(kind.shape, DTYPE_NAMES[kind.dtype]) for kind in types]
+    return Problem.of(operands, gates=parts.count, keep=parts.keeps)
