@@ -55,11 +55,11 @@ def counts(name: str) -> Counts:
 
     from .blocks import example
 
-    _define()
-    return Counts(name, *_counts(capture_example(*example(name)).graph))
+    define_loop()
+    return Counts(name, *count(capture_example(*example(name)).graph))
 
 
-def _counts(graph: torch.fx.GraphModule) -> tuple[int, int, int]:
+def count(graph: torch.fx.GraphModule) -> tuple[int, int, int]:
     """Kernels, functions and calls of a graph and the bodies of its loops."""
     LOOPS.clear()
     main = _without_loops(graph)
@@ -68,8 +68,8 @@ def _counts(graph: torch.fx.GraphModule) -> tuple[int, int, int]:
     # Each loop is one call in the function around it.
     total = [found[0], found[1], found[2] - len(loops)]
     for body, _, length in loops:
-        for i, count in enumerate(_counts(body)):
-            total[i] += count * length
+        for i, each in enumerate(count(body)):
+            total[i] += each * length
     return total[0], total[1], total[2]
 
 
@@ -118,7 +118,7 @@ def _stopped() -> Iterator[list[tuple[Any, str]]]:
         yield made
 
 
-def _define() -> None:
+def define_loop() -> None:
     """A loop as an op that Inductor calls and knows nothing of."""
     if hasattr(torch.ops.keras_triton_bench, "loop"):
         return

@@ -21,7 +21,7 @@ from ..dialect import attributes_of, walk
 from ..emit_triton.gates import problem_of_gates
 from ..emit_triton.products import problem_of_products
 from ..emit_triton.template import problem_of
-from ..errors import RegionError
+from ..errors import RegionError, SizeError
 from ..fusion.graph import RESHAPES
 from ..fusion.joined import Made, Part, attributes_of_kernels, join
 from ..gates import is_product
@@ -123,7 +123,7 @@ class _Joining:
         joined = join(name, parts, returned, ir.InsertionPoint(self.caller))
         try:
             refused = spec.get(kind).supports(_PROBLEMS[kind](joined.function))
-        except RegionError as error:
+        except (RegionError, SizeError) as error:
             refused = str(error)
         if refused:
             joined.function.operation.erase()
