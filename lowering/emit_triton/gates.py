@@ -17,8 +17,8 @@ from ..gates import KIND, Gates, block_of, read_gates
 from ..mlir import TensorType, layer_of
 from ..region import Read
 from .kernel import GeneratedKernel, TemplateUse
-from .source import DTYPE_NAMES, Value
-from .template import EpilogueBuilder, spec_of
+from .source import Value
+from .template import EpilogueBuilder, problem_of, spec_of
 
 
 class _GatesBuilder(EpilogueBuilder):
@@ -87,6 +87,9 @@ def problem_of_gates(function: ir.OpView) -> Problem:
 
 
 def _problem(parts: Gates) -> Problem:
-    types = [TensorType.of(value) for value in parts.product.operands]
-    operands = [(kind.shape, DTYPE_NAMES[kind.dtype]) for kind in types]
-    return Problem.of(operands, gates=parts.count, keep=parts.keeps)
+    product = problem_of(parts.product, "matmul")
+    operands = [(operand.shape, operand.dtype) for operand in product.operands]
+    options = {"gates": parts.count, "keep": parts.keeps}
+    if "precision" in product.attrs:
+        options["precision"] = product.attrs["precision"]
+    return Problem.of(operands, **options)

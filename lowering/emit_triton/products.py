@@ -12,7 +12,6 @@ from keras_triton.kernels import spec
 from keras_triton.kernels.device import Device
 from keras_triton.kernels.problem import Problem
 
-from ..dialect import attributes_of
 from ..errors import EmitError
 from ..linalg.body import read_block
 from ..mlir import TensorType, layer_of
@@ -20,7 +19,7 @@ from ..products import Instance, read_products
 from ..region import Region, read_stages
 from .kernel import GeneratedKernel, TemplateUse
 from .source import DTYPE_NAMES
-from .template import EpilogueBuilder, spec_of
+from .template import EpilogueBuilder, problem_of, spec_of
 
 KIND = "products"
 
@@ -95,7 +94,7 @@ def _problem(instances: Sequence[Instance]) -> Problem:
         instances=len(instances),
         pairs=len(instances[0].products),
         sums=instances[0].sums is not None,
-        **attributes_of(products[0]),
+        **problem_of(products[0], products[0].name.removeprefix("keras.")).attrs,
     )
 
 

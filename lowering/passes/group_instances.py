@@ -260,7 +260,7 @@ def _caller(
     for numbers in _order(items, grouped):
         ops = [items[number].op for number in numbers]
         name = names[id(grouped[numbers[0]])] if numbers[0] in grouped else ""
-        _write(writer, values, ops, name, operands.get(name, ops[0].operands))
+        _write(writer, values, ops, name, operands.get(name, ()))
     return "\n".join([header_text(function, arguments), *writer.lines, "}"])
 
 
@@ -282,10 +282,10 @@ def _write(
     values: dict[ir.Value, Named],
     ops: list[ir.Operation],
     kernel: str,
-    taken: Sequence[ir.Value],
+    taken: Sequence[ir.Value] = (),
 ) -> None:
     """One op as it is, or the calls of a group as one that takes these values."""
-    operands = [values[value] for value in taken]
+    operands = [values[value] for value in (taken if kernel else ops[0].operands)]
     results = [result for op in ops for result in op.results]
     types = [TensorType.of(result) for result in results]
     attributes = f"{{callee = @{kernel}}}" if kernel else attribute_text(ops[0])
