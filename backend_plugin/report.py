@@ -14,6 +14,7 @@ from rich.table import Table
 from keras_triton.kernels.device import Device
 from keras_triton.lowering.dialect import walk
 from keras_triton.lowering.extern import Extern
+from keras_triton.lowering.peak import Peak, peak_of, result_bytes
 from keras_triton.lowering.plan import Call, Copy, Plan
 from keras_triton.lowering.plan import walk as plan_walk
 from keras_triton.lowering.region import kernel_kind
@@ -92,6 +93,7 @@ class Report:
     """A compiled step: its launches in order, and the memory they need.
 
     Attributes:
+        peak: the memory that it takes; of two programs that of the one that takes more.
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
         records: what `html` shows of each program; only `explain` keeps any.
     """
@@ -99,7 +101,7 @@ class Report:
     step: str
     target: str
     rows: tuple[Row, ...]
-    arena_bytes: int = 0
+    peak: Peak = field(default_factory=Peak)
     floor: Floor | None = None
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
@@ -115,9 +117,9 @@ class Report:
     def followed_by(self, backward: Report) -> Report:
         """The report of both passes of a function; `backward` marks the kernels of its own."""
         rows = [replace(row, kernel=f"backward/{row.kernel}") for row in backward.rows]
-        arena_bytes = max(self.arena_bytes, backward.arena_bytes)
+        peak = max(self.peak, backward.peak, key=lambda peak: peak.bytes)
         records = (*self.records, *backward.records)
-        return replace(self, rows=(*self.rows, *rows), arena_bytes=arena_bytes, records=records)
+        return replace(self, rows=(*self.rows, *rows), peak=peak, records=records)
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -132,11 +134,18 @@ class Report:
     def _loops(self) -> bool:
         return any(row.times != 1 for row in self.rows)
 
+    @property
+    def arena_bytes(self) -> int:
+        """Of the temporaries."""
+        return self.peak.arena
+
     def json(self, gpu: Device | None = None) -> str:
         """All of it; with a GPU, the seconds that its roofline allows each row."""
         body = {
             **asdict(replace(self, records=())),
             "bytes": self.bytes,
+            "arena_bytes": self.arena_bytes,
+            "peak_bytes": self.peak.bytes,
             "fallbacks": len(self.fallbacks),
         }
         del body["records"]
@@ -173,6 +182,18 @@ class Report:
             f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries"
         )
 
+    def memory(self) -> str:
+        """The memory that the step takes at its peak, and what for."""
+        peak = self.peak
+        parts = (
+            (peak.arguments, "variables and batch"),
+            (peak.outputs, "results"),
+            (peak.arena, "temporaries"),
+            (peak.workspace, "beside them in one launch"),
+        )
+        shown = ", ".join(f"{nbytes / 1e6:.2f} {what}" for nbytes, what in parts if nbytes)
+        return f"{peak.bytes / 1e6:.2f} MB at the peak: {shown}" if peak.bytes else ""
+
     def compared(self) -> str:
         """The bytes moved beside the floor, and beside what the graph moves op by op."""
         floor = self.floor
@@ -190,7 +211,7 @@ class Report:
         """
         console = console or Console()
         wide = console.width >= WIDE
-        title = "\n".join(line for line in (self.summary(), self.compared()) if line)
+        title = "\n".join(line for line in (self.summary(), self.memory(), self.compared()) if line)
         table = Table(title=title, title_justify="left")
         for name in ("kernel", "runs as", "layers"):
             table.add_column(name, overflow="fold")
@@ -232,7 +253,12 @@ def columns(wide: bool, loops: bool, gpu: Device | None) -> dict[str, Callable[[
 def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
     """The report of a plan whose kernels a target compiled."""
     rows = (_repeated(_row(item, plan, compiled), times) for item, times in plan_walk(plan.steps))
-    return Report(step, target, tuple(rows), plan.arena_bytes)
+
+    def workspace(call: Call) -> int:
+        made = compiled[call.kernel]
+        return made.scratch + (result_bytes(call) if made.copied else 0)
+
+    return Report(step, target, tuple(rows), peak_of(plan, workspace))
 
 
 def _repeated(row: Row, times: int | None) -> Row:

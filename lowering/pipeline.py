@@ -16,6 +16,7 @@ from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.hoist_sums import HoistSums
 from .passes.lower_to_linalg import ROWS, LowerToLinalg
+from .passes.order_launches import OrderLaunches
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
 from .passes.simplify_loops import SimplifyLoops
@@ -55,6 +56,7 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
             epilogues=epilogues
         ),  # linalg -> regions: kernels, as few as memory traffic asks
         GroupInstances(),  # regions -> regions: equal kernels on many tensors become one
+        OrderLaunches(),  # regions -> regions: in the order that needs the least memory
         PlanBuffers(),  # regions -> plan: memory and launches
     ]
 

@@ -23,6 +23,8 @@ class Compiled:
         executor: binds it to memory.
         how: what runs, for reports: "native loop", "torch.mm", "Triton template matmul".
         fallback: why torch runs it although the compiler would have liked to, or "".
+        copied: torch makes results of its own, which are then copied to where they belong.
+        scratch: bytes that a launch takes beside, for partial results.
         files: makes the texts worth dumping, by file name ("relu_0.py", "relu_0.0.ptx"), while the
             plan lives.
     """
@@ -30,6 +32,8 @@ class Compiled:
     executor: Executor
     how: str
     fallback: str = ""
+    copied: bool = False
+    scratch: int = 0
     files: Callable[[], Mapping[str, str]] = dict
 
 

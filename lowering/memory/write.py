@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from mlir import ir
 
+from ..arena import ALIGNMENT, Packing
 from ..errors import LoweringError
 from ..linalg.write import Writer, argument_text, op_text
 from ..mlir import TensorType
@@ -23,10 +24,11 @@ class PlanText:
         self,
         layout: Layout,
         known: Mapping[str, ir.OpView],
-        arena_bytes: int,
+        packing: Packing,
         write_loop: Callable[[Frame, Step, LoopLayout], None],
     ) -> None:
-        self.layout, self.known, self.arena_bytes = layout, known, max(arena_bytes, 64)
+        self.layout, self.known, self.packing = layout, known, packing
+        self.arena_bytes = max(packing.size, ALIGNMENT)
         self.write_loop = write_loop
         self.writer = Writer()
         self.constants: dict[int, str] = {}
@@ -124,10 +126,11 @@ class Frame:
             if key not in self.made:
                 self.made[key] = self.views.piece(self.memory[place], part.start, kind, location)
             return self.made[key]
-        return self.arena(place.index + part.start * kind.torch_dtype.itemsize, kind)
+        return self.arena(place.index, kind, part.start)
 
-    def arena(self, start: int, kind: TensorType) -> Memref:
-        """The arena's bytes from `start` on."""
+    def arena(self, buffer: int, kind: TensorType, first: int = 0) -> Memref:
+        """A buffer of the arena from element `first` on."""
+        start = self.plan.packing.offsets[buffer] + first * kind.torch_dtype.itemsize
         key = (Place("arena", start), 0, kind)
         frame: Frame | None = self
         while frame is not None:

@@ -33,7 +33,7 @@ class PlanBuffers(Pass):
         try:
             planner = Planner(known)
             layout = planner.plan()
-            text = PlanText(layout, known, planner.arena.size, write_loop).text(kernels)
+            text = PlanText(layout, known, planner.arena.pack(), write_loop).text(kernels)
         except LoweringError as error:
             raise PassError(f"{self.name}: {error}") from None
         return parse(text)
