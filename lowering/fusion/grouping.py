@@ -63,12 +63,10 @@ class Limits:
     Attributes:
         max_row: elements of a row that may stay in fast memory from a reduction to its readers.
         epilogues: pointwise readers of a product or convolution join its kernel.
-        recomputes: an exponential computed again costs less than a few bytes moved.
     """
 
     max_row: int
     epilogues: bool
-    recomputes: bool
 
 
 class Grouping:

@@ -80,7 +80,7 @@ def _source(grouping: Grouping, source: int, group: Group, room: int) -> _Recipe
         return _Recipe(0, itself, nothing, nothing)
     if grouping.escapes(producer, group.mask):
         return _Recipe(0, itself, nothing, nothing)
-    if grouping.limits.recomputes and grouping.graph.types[source].nbytes < room:
+    if grouping.graph.types[source].nbytes < room:
         return _Recipe(0, itself, itself, nothing)
     return _recipe(grouping, producer, room)
 
@@ -98,9 +98,7 @@ def _worthwhile(grouping: Grouping, number: int) -> _Recipe | None:
     if any(graph.nodes[user].loop is None or grouping.of[user].is_update for user in outside):
         return None
     recipe = _recipe(grouping, number, graph.types[value].nbytes)
-    if recipe is None or (recipe.price > MAX_COST and not grouping.limits.recomputes):
-        return None
-    return recipe if _pays(grouping, value, recipe, outside) else None
+    return recipe if recipe and _pays(grouping, value, recipe, outside) else None
 
 
 def _outside(grouping: Grouping, number: int) -> list[int]:

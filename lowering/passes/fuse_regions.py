@@ -79,9 +79,7 @@ class FuseRegions(Pass):
         inline_producers(graph, updates)
         resolve_pieces(graph)
         graph.drop_dead()
-        grouping = Grouping(
-            graph, updates, Limits(self.max_row, self.epilogues, recomputes=self.epilogues)
-        )
+        grouping = Grouping(graph, updates, Limits(self.max_row, self.epilogues))
         group_all(grouping)
         rematerialize(grouping)
         joins = Joins(grouping)
