@@ -14,6 +14,7 @@ from rich.table import Table
 from keras_triton.kernels.device import Device
 from keras_triton.lowering.dialect import walk
 from keras_triton.lowering.extern import Extern
+from keras_triton.lowering.memory.fit import Fit
 from keras_triton.lowering.peak import Peak, peak_of, result_bytes
 from keras_triton.lowering.plan import Call, Copy, Plan
 from keras_triton.lowering.plan import walk as plan_walk
@@ -54,6 +55,7 @@ class Row:
         reason: why it was not fused with its neighbour, or "".
         times: how often a step launches it; None where a while loop decides that (its bytes are then
             those of one iteration).
+        again: why it makes values a second time, or "".
     """
 
     kernel: str
@@ -64,6 +66,13 @@ class Row:
     fallback: str = ""
     reason: str = ""
     times: int | None = 1
+    again: str = ""
+
+    @property
+    def note(self) -> str:
+        """What a reader is told of it beside its figures."""
+        fallback = f"fallback: {self.fallback}" if self.fallback else self.reason
+        return "; ".join(note for note in (self.again, fallback) if note)
 
     @property
     def bytes(self) -> int:
@@ -94,6 +103,7 @@ class Report:
 
     Attributes:
         peak: the memory that it takes; of two programs that of the one that takes more.
+        fitted: what became of a budget of memory; None if there was none, or nothing to do for it.
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
         records: what `html` shows of each program; only `explain` keeps any.
     """
@@ -103,6 +113,7 @@ class Report:
     rows: tuple[Row, ...]
     peak: Peak = field(default_factory=Peak)
     floor: Floor | None = None
+    fitted: Fit | None = None
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
@@ -194,6 +205,18 @@ class Report:
         shown = ", ".join(f"{nbytes / 1e6:.2f} {what}" for nbytes, what in parts if nbytes)
         return f"{peak.bytes / 1e6:.2f} MB at the peak: {shown}" if peak.bytes else ""
 
+    def budget(self) -> str:
+        """What a budget of memory changed."""
+        fit = self.fitted
+        if fit is None:
+            return ""
+        again = sum(bool(row.again) for row in self.rows)
+        return (
+            f"{fit.after / 1e6:.2f} MB of variables, batch, results and temporaries instead of "
+            f"{fit.before / 1e6:.2f} MB: {again} launches make values again, and that is "
+            f"{'within' if fit.is_within else 'NOT within'} the budget of {fit.budget / 1e6:.2f} MB"
+        )
+
     def compared(self) -> str:
         """The bytes moved beside the floor, and beside what the graph moves op by op."""
         floor = self.floor
@@ -211,7 +234,8 @@ class Report:
         """
         console = console or Console()
         wide = console.width >= WIDE
-        title = "\n".join(line for line in (self.summary(), self.memory(), self.compared()) if line)
+        lines = self.summary(), self.memory(), self.budget(), self.compared()
+        title = "\n".join(line for line in lines if line)
         table = Table(title=title, title_justify="left")
         for name in ("kernel", "runs as", "layers"):
             table.add_column(name, overflow="fold")
@@ -224,8 +248,7 @@ class Report:
             cells = [row.kernel, row.how, "\n".join(row.layers)]
             cells += [show(row) for show in numbers.values()]
             if wide:
-                note = f"fallback: {row.fallback}" if row.fallback else row.reason
-                cells += [counted(row.ops), note]
+                cells += [counted(row.ops), row.note]
             table.add_row(*cells)
         console.print(table)
         if not wide:
@@ -258,7 +281,8 @@ def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled
         made = compiled[call.kernel]
         return made.scratch + (result_bytes(call) if made.copied else 0)
 
-    return Report(step, target, tuple(rows), peak_of(plan, workspace))
+    peak, fitted = peak_of(plan, workspace), Fit.of(plan.module)
+    return Report(step, target, tuple(rows), peak, fitted=fitted)
 
 
 def _repeated(row: Row, times: int | None) -> Row:
@@ -274,10 +298,12 @@ def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row
     function = plan.kernels[item.kernel]
     extern = Extern.of(function)
     if extern is not None:
-        return Row(item.kernel, made.how, layers, (extern.target,), cost, made.fallback)
+        called = (extern.target,)
+        return Row(item.kernel, made.how, layers, called, cost, made.fallback, again=item.again)
     within = tuple(_strings(function, "keras.layers"))
     reason = _grouped(_strings(function, "keras.reason"))
-    return Row(item.kernel, made.how, within, _ops(function), cost, made.fallback, reason)
+    ops, fallback = _ops(function), made.fallback
+    return Row(item.kernel, made.how, within, ops, cost, fallback, reason, again=item.again)
 
 
 def _strings(function: ir.OpView, name: str) -> list[str]:

@@ -8,10 +8,11 @@ from mlir import ir
 
 from .edits import edited
 from .errors import LoweringError
-from .mlir import stage_of
+from .mlir import is_sized, stage_of
 from .passes.base import Pass
 from .passes.canonicalize_keras import CanonicalizeKeras
 from .passes.collapse_axes import CollapseAxes
+from .passes.fit_memory import FitMemory
 from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.hoist_sums import HoistSums
@@ -34,13 +35,20 @@ POOLING = frozenset(
 OnStage = Callable[[ir.Module], None]
 
 
-def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) -> list[Pass]:
+def pipeline(
+    *,
+    decompose: bool = False,
+    rows: int = 0,
+    epilogues: bool = True,
+    budget: int | float | None = None,
+) -> list[Pass]:
     """The passes in order, as they are unless Python changes them (`edits.py`).
 
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
         rows: otherwise, the longest row (elements) of row ops to spell out.
         epilogues: let pointwise readers of a product or convolution join its kernel.
+        budget: the memory that a step may take, in bytes or as a share; see `FitMemory`.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
@@ -57,6 +65,8 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
         ),  # linalg -> regions: kernels, as few as memory traffic asks
         GroupInstances(),  # regions -> regions: equal kernels on many tensors become one
         OrderLaunches(),  # regions -> regions: in the order that needs the least memory
+        # regions -> regions: values made again, until that fits a budget
+        *([] if budget is None else [FitMemory(budget)]),
         PlanBuffers(),  # regions -> plan: memory and launches
     ]
 
@@ -69,21 +79,27 @@ def lower(
     decompose: bool = False,
     rows: int = 0,
     epilogues: bool = True,
+    budget: int | float | None = None,
 ) -> ir.Module:
     """The module lowered from whatever stage it is in to stage `upto`.
 
     `on_stage(module)` is called with the module as given and after every pass: verifying, dumping
     and timing hang there.
 
+    Of a module with a symbolic size, what depends on numbers of bytes is left out; see `Pass.by_size`.
+
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
     """
-    passes = edited(pipeline(decompose=decompose, rows=rows, epilogues=epilogues))
+    passes = edited(pipeline(decompose=decompose, rows=rows, epilogues=epilogues, budget=budget))
     if upto not in STAGES or STAGES.index(upto) < STAGES.index(stage_of(module)):
         raise LoweringError(f"a module of stage {stage_of(module)!r} cannot be lowered to {upto!r}")
     report = on_stage or (lambda module: None)
     report(module)
+    sized = is_sized(module)
     for step in _steps(passes, stage_of(module), upto):
+        if sized and step.by_size:
+            continue
         module = step.run(module)
         report(module)
     return module

@@ -13,6 +13,7 @@ from keras_triton.lowering import interpret
 from keras_triton.lowering.mlir import TensorType
 
 from ..runtime import Executor, TensorExecutor
+from ..settings import settings
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,11 @@ class Target(Protocol):
 
 
 def asked_by(target: Target | type) -> dict[str, Any]:
-    """The options of `lower` that a target, or any of its class, asks for."""
-    return {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
+    """The options of `lower` that a target, or any of its class, asks for, and those that the process's
+    settings ask for.
+    """
+    asked = {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
+    return asked | {"budget": settings().memory_budget}
 
 
 def evaluate(

@@ -28,6 +28,7 @@ class Footprint:
         needs: for each step those that come before it in any order: what makes what it reads, what
             still reads an argument that it overwrites, and calls of torch that draw from the same
             random numbers.
+        overwritten: argument -> the step that makes its new value.
     """
 
     program: Program
@@ -35,6 +36,7 @@ class Footprint:
     touches: list[frozenset[int]] = field(default_factory=list)
     inside: list[int] = field(default_factory=list)
     needs: list[frozenset[int]] = field(default_factory=list)
+    overwritten: dict[int, int] = field(default_factory=dict)
 
     @property
     def kept(self) -> frozenset[int]:
@@ -95,6 +97,7 @@ def footprint(
         if maker is not None:
             readers = {n for n in range(maker) if argument in found.touches[n]}
             found.needs[maker] |= readers
+            found.overwritten[argument] = maker
     return found
 
 

@@ -9,7 +9,12 @@ from .footprint import Footprint
 
 
 def best_order(steps: Footprint) -> list[int]:
-    """The order of least peak among the program's own and two that a greedy rule makes of it.
+    """The order of least peak among `orders`."""
+    return min(orders(steps), key=steps.peak)
+
+
+def orders(steps: Footprint) -> tuple[list[int], list[int], list[int]]:
+    """The program's own order, and two that a greedy rule makes of it.
 
     Forward, a step that frees at least what it takes runs as soon as it can: the update of a parameter
     as soon as its gradient is there. Backward, the same rule lets a step that takes more than it frees
@@ -17,8 +22,7 @@ def best_order(steps: Footprint) -> list[int]:
     """
     own = list(range(len(steps.needs)))
     sooner = _greedy(steps, own, backward=False)
-    later = _greedy(steps, sooner, backward=True)
-    return min((own, sooner, later), key=steps.peak)
+    return own, sooner, _greedy(steps, sooner, backward=True)
 
 
 def _greedy(steps: Footprint, order: Sequence[int], *, backward: bool) -> list[int]:

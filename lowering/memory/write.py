@@ -10,6 +10,7 @@ from ..arena import ALIGNMENT, Packing
 from ..errors import LoweringError
 from ..linalg.write import Writer, argument_text, op_text
 from ..mlir import TensorType
+from .fit import AGAIN, ATTRIBUTE, Fit
 from .memref import Memref, Views
 from .places import Layout, LoopLayout, Place
 from .program import Part, Step
@@ -26,10 +27,11 @@ class PlanText:
         known: Mapping[str, ir.OpView],
         packing: Packing,
         write_loop: Callable[[Frame, Step, LoopLayout], None],
+        fitted: Fit | None = None,
     ) -> None:
         self.layout, self.known, self.packing = layout, known, packing
         self.arena_bytes = max(packing.size, ALIGNMENT)
-        self.write_loop = write_loop
+        self.write_loop, self.fitted = write_loop, fitted
         self.writer = Writer()
         self.constants: dict[int, str] = {}
         self.declared: dict[str, str] = {}
@@ -38,9 +40,10 @@ class PlanText:
         """The whole module; `kernels` are its kernels' names."""
         frame, parameters = self._main()
         frame.write()
+        fitted = f", {ATTRIBUTE} = {self.fitted.to_attribute()}" if self.fitted else ""
         return "\n".join(
             [
-                'module attributes {keras.stage = "plan"} {',
+                f'module attributes {{keras.stage = "plan"{fitted}}} {{',
                 "module @kernels {",
                 *(op_text(self.known[name]) for name in kernels),
                 "}",
@@ -151,7 +154,10 @@ class Frame:
         self.plan.declare(step, operands)
         kinds = ", ".join(item.text for item in operands)
         names = ", ".join(item.name for item in operands)
-        self.writer.line(f"func.call @{step.callee}({names}) : ({kinds}) -> () {step.location}")
+        again = f' {{{AGAIN} = "{step.again}"}}' if step.again else ""
+        self.writer.line(
+            f"func.call @{step.callee}({names}){again} : ({kinds}) -> () {step.location}"
+        )
 
     def _finish(self) -> None:
         """Copies results to where they are wanted: outputs first, then over arguments."""
