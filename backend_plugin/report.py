@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
 from mlir import ir
 from rich.console import Console
 from rich.table import Table
@@ -104,6 +105,7 @@ class Report:
     Attributes:
         peak: the memory that it takes; of two programs that of the one that takes more.
         fitted: what became of a budget of memory; None if there was none, or nothing to do for it.
+        float32_products: their precision, as `torch.get_float32_matmul_precision` names it.
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
         records: what `html` shows of each program; only `explain` keeps any.
     """
@@ -114,6 +116,7 @@ class Report:
     peak: Peak = field(default_factory=Peak)
     floor: Floor | None = None
     fitted: Fit | None = None
+    float32_products: str = "highest"
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
@@ -190,7 +193,8 @@ class Report:
         return (
             f"{self.step} on {self.target}: {len(self.rows)} launches{within}, "
             f"{len(self.fallbacks)} fallbacks, "
-            f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries"
+            f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries, "
+            f"float32 products: {self.float32_products}"
         )
 
     def memory(self) -> str:
@@ -282,7 +286,8 @@ def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled
         return made.scratch + (result_bytes(call) if made.copied else 0)
 
     peak, fitted = peak_of(plan, workspace), Fit.of(plan.module)
-    return Report(step, target, tuple(rows), peak, fitted=fitted)
+    precision = torch.get_float32_matmul_precision()
+    return Report(step, target, tuple(rows), peak, fitted=fitted, float32_products=precision)
 
 
 def _repeated(row: Row, times: int | None) -> Row:

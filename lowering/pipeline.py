@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mlir import ir
 
@@ -20,6 +21,7 @@ from .passes.lower_to_linalg import ROWS, LowerToLinalg
 from .passes.order_launches import OrderLaunches
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
+from .passes.set_precision import SetPrecision
 from .passes.simplify_loops import SimplifyLoops
 
 STAGES = ("keras", "linalg", "regions", "plan")
@@ -41,6 +43,7 @@ def pipeline(
     rows: int = 0,
     epilogues: bool = True,
     budget: int | float | None = None,
+    precision: str = "ieee",
 ) -> list[Pass]:
     """The passes in order, as they are unless Python changes them (`edits.py`).
 
@@ -49,6 +52,7 @@ def pipeline(
         rows: otherwise, the longest row (elements) of row ops to spell out.
         epilogues: let pointwise readers of a product or convolution join its kernel.
         budget: the memory that a step may take, in bytes or as a share; see `FitMemory`.
+        precision: of float32 products; see `SetPrecision`.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
@@ -64,6 +68,7 @@ def pipeline(
             epilogues=epilogues
         ),  # linalg -> regions: kernels, as few as memory traffic asks
         GroupInstances(),  # regions -> regions: equal kernels on many tensors become one
+        SetPrecision(precision),  # regions -> regions: of float32 products
         OrderLaunches(),  # regions -> regions: in the order that needs the least memory
         # regions -> regions: values made again, until that fits a budget
         *([] if budget is None else [FitMemory(budget)]),
@@ -72,26 +77,18 @@ def pipeline(
 
 
 def lower(
-    module: ir.Module,
-    upto: str = "plan",
-    on_stage: OnStage | None = None,
-    *,
-    decompose: bool = False,
-    rows: int = 0,
-    epilogues: bool = True,
-    budget: int | float | None = None,
+    module: ir.Module, upto: str = "plan", on_stage: OnStage | None = None, **options: Any
 ) -> ir.Module:
     """The module lowered from whatever stage it is in to stage `upto`.
 
-    `on_stage(module)` is called with the module as given and after every pass: verifying, dumping
-    and timing hang there.
-
-    Of a module with a symbolic size, what depends on numbers of bytes is left out; see `Pass.by_size`.
+    `options` are those of `pipeline`. `on_stage(module)` is called with the module as given and after
+    every pass: verifying, dumping and timing hang there. Of a module with a symbolic size, what depends
+    on numbers of bytes is left out; see `Pass.by_size`.
 
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
     """
-    passes = edited(pipeline(decompose=decompose, rows=rows, epilogues=epilogues, budget=budget))
+    passes = edited(pipeline(**options))
     if upto not in STAGES or STAGES.index(upto) < STAGES.index(stage_of(module)):
         raise LoweringError(f"a module of stage {stage_of(module)!r} cannot be lowered to {upto!r}")
     report = on_stage or (lambda module: None)

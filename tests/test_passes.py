@@ -20,7 +20,7 @@ from keras_triton.lowering.plan import Copy
 from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.lowering.region import kernel_kind, read_instances, read_region
 
-PASSES = {step.name: step for step in pipeline(decompose=True, budget=0.9)}
+PASSES = {step.name: step for step in pipeline(decompose=True, budget=0.9, precision="tf32")}
 # A plan's buffers round to float32.
 ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
 

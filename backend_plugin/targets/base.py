@@ -69,7 +69,14 @@ def asked_by(target: Target | type) -> dict[str, Any]:
     settings ask for.
     """
     asked = {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
-    return asked | {"budget": settings().memory_budget}
+    return asked | {"budget": settings().memory_budget, "precision": float32_products()}
+
+
+def float32_products() -> str:
+    """How precisely kernels multiply float32: as `torch.set_float32_matmul_precision` says. "medium" is
+    as "high", since no kernel splits float32 into bfloat16.
+    """
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def evaluate(

@@ -36,6 +36,10 @@ MATRICES = (
 """Templates over the rows of a matrix, whose ops take tensors of any rank."""
 
 
+PRECISION = "keras.precision"
+"""On a product of float32: how precisely it is computed, if not in full."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """A template's kernel function taken apart: its op, the region after it, what it returns."""
@@ -77,6 +81,8 @@ def problem_of(op: ir.Operation, kind: str) -> Problem:
     """The template's problem: shapes as the template sees them, attributes by its names."""
     names = ATTRIBUTE_NAMES.get(kind, {})
     attributes = {names.get(key, key): value for key, value in attributes_of(op).items()}
+    if PRECISION in op.attributes:
+        attributes["precision"] = ir.StringAttr(op.attributes[PRECISION]).value
     types = [TensorType.of(value) for value in op.operands]
     if kind in MATRICES:
         columns = types[0].shape[-1]
