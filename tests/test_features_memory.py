@@ -43,11 +43,11 @@ def perceptron():
     return model
 
 
-def trained(value, budget):
+def trained(value, budget, sizes=(64, 64, 64)):
     budget(value)
     model = perceptron()
-    for _ in range(3):
-        model.train_on_batch(X, Y)
+    for size in sizes:
+        model.train_on_batch(X[:size], Y[:size])
     return [np.asarray(variable) for variable in model.variables + model.optimizer.variables]
 
 
@@ -56,6 +56,13 @@ def test_a_step_within_a_budget_gives_the_same_bits(budget):
         warnings.simplefilter("error")
         found = trained("0.9", budget)
     for wanted, got in zip(trained(None, budget), found, strict=True):
+        np.testing.assert_array_equal(wanted, got)
+
+
+def test_one_program_for_batches_of_any_size_is_fitted_for_each(budget):
+    sizes = (64, 48, 33, 64)
+    found = trained("0.95", budget, sizes)
+    for wanted, got in zip(trained(None, budget, sizes), found, strict=True):
         np.testing.assert_array_equal(wanted, got)
 
 
