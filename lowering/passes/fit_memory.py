@@ -22,7 +22,7 @@ from ..memory.overwrite import Overwriting
 from ..memory.places import Planner
 from ..memory.recompute import Schedule, Work, recompute
 from ..memory.schedule import orders
-from ..mlir import TensorType, callee, context, functions, parse, text
+from ..mlir import TensorType, callee, context, functions, parse_verified, text
 from ..work import kernel_flops
 from .base import Pass, PassError
 from .group_instances import cut_instances
@@ -65,7 +65,7 @@ class FitMemory(Pass):
             if peak <= budget:
                 break
         with context(), ir.Location.unknown():
-            copied = parse(text(best))
+            copied = parse_verified(text(best))
             copied.operation.attributes[ATTRIBUTE] = Fit(budget, before, least).to_attribute()
         return copied
 
@@ -116,7 +116,7 @@ def _work(known: Mapping[str, ir.OpView], steps: Footprint) -> list[Work]:
 def _written(module: ir.Module, steps: Footprint, schedule: Schedule) -> ir.Module:
     """The module with its steps as scheduled."""
     with context(), ir.Location.unknown():
-        copied = parse(text(module))
+        copied = parse_verified(text(module))
         _Rewriter(functions(copied)["main"], steps, schedule).rewrite()
         return copied
 

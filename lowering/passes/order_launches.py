@@ -16,7 +16,7 @@ from ..memory.arrange import arrange
 from ..memory.footprint import footprint
 from ..memory.overwrite import Overwriting
 from ..memory.schedule import best_order
-from ..mlir import callee, context, functions, parse, text
+from ..mlir import callee, context, functions, parse_verified, text
 from .base import Pass, PassError
 
 
@@ -42,9 +42,9 @@ class OrderLaunches(Pass):
         if not orders:
             return module
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
+            copied = parse_verified(text(module))
             for name, order in orders.items():
                 function = functions(copied)[name]
                 calls = [op.operation for op in function.regions[0].blocks[0] if callee(op)]
                 arrange(function, [calls[step] for step in order])
-        return parse(text(copied))
+        return copied

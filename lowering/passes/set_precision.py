@@ -15,7 +15,7 @@ from keras_triton.kernels.gemm import PRECISIONS
 
 from .. import dialect
 from ..emit_triton.template import PRECISION
-from ..mlir import TensorType, context, parse, text
+from ..mlir import TensorType, context, parse_verified, text
 from .base import Pass, PassError
 
 PRODUCTS = tuple(
@@ -42,7 +42,7 @@ class SetPrecision(Pass):
         if self.precision == PRECISIONS[0]:
             return module
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
+            copied = parse_verified(text(module))
             for op in dialect.walk(copied.operation):
                 if op.name in PRODUCTS and TensorType.of(op.operands[0]).dtype == "f32":
                     op.attributes[PRECISION] = ir.StringAttr.get(self.precision)
