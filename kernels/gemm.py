@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 
 from .device import Device
-from .launch import STORE, Epilogue, Launch, Program
-from .partials import reduce_partials
+from .launch import STORE, Epilogue, Launch, Program, load
+from .partials import reduce_partials, row_blocks
 from .problem import ITEM_BYTES, Problem, TensorSpec, ceil_div, next_power_of_two
 from .space import Space, dimension
 
@@ -84,6 +84,18 @@ def gemm_grid(size: GemmSize, config: GemmConfig, split: int) -> tuple[int, int,
     """Tiles of one product, products, shares of the reduction."""
     tiles = ceil_div(size.m, config.block_m) * ceil_div(size.n, config.block_n)
     return tiles, size.batch, split
+
+
+def operand_pointers(
+    operands: tuple[str, ...], loads: tuple[str, ...]
+) -> dict[str, str | tuple[str, ...]]:
+    """The kernel's pointer parameters, of operands by their own names: those in ``loads`` are tuples."""
+    return {name: (name,) if name in loads else name for name in operands}
+
+
+def operand_loads(loads: tuple[str, ...]) -> dict[str, Any]:
+    """The constants that tell a kernel how to load operands: as they are."""
+    return {f"LOAD_{name.upper()}": load for name in loads}
 
 
 def tile_constexprs(
@@ -197,17 +209,22 @@ def gemm_program(
     launch: Callable[[Epilogue, int], Launch],
     rows: int,
     cols: int,
+    parts: int,
     config: GemmConfig,
     epilogue: Epilogue,
 ) -> Program:
     """One launch, or a split product (partial tiles, then their sum under the epilogue).
 
-    ``launch(epilogue, split)`` describes the product kernel, whose result is a [rows, cols] matrix.
+    ``launch(epilogue, split)`` describes the product kernel, whose result is a [rows, cols] matrix;
+    ``parts`` is how many of its tiles share a column.
     """
+    if config.split_k > 1:
+        parts = row_blocks(rows, cols, epilogue)
+    sums = {f"sum{i}": TensorSpec((parts, cols), "float32") for i in range(epilogue.sums)}
     if config.split_k == 1:
-        return Program((launch(epilogue, 1),))
+        return Program((launch(epilogue, 1),), sums)
     tiles = launch(STORE, config.split_k)
     tiles = replace(tiles, pointers={**tiles.pointers, "outs": ("partials",)})
     total = reduce_partials("partials", config.split_k, rows, cols, epilogue)
     scratch = {"partials": TensorSpec((config.split_k, rows, cols), "float32")}
-    return Program((tiles, total), scratch)
+    return Program((tiles, total), scratch | sums)

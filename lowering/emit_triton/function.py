@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -309,13 +309,20 @@ class FunctionBuilder:
 
     def reduce(self, indices: Sequence[int], also: Sequence[tuple[str, int]] = ()) -> None:
         """One sweep: folds reductions over the columns, and stores full stages (buffer, stage)."""
+        self._fold_all(indices, lambda index: self.body(self.region.stages[index], True), also)
+
+    def _fold_all(
+        self,
+        indices: Iterable[int],
+        folded: Callable[[int], Value],
+        also: Sequence[tuple[str, int]] = (),
+    ) -> None:
         looped = self.domain.columns > self.tiling.columns or self.tiling.slices > 1
         for index in indices if looped else ():
             self.known["accumulator", index] = self._accumulator(self.region.stages[index])
         with self.sweep():
             for index in indices:
-                stage = self.region.stages[index]
-                value = self.body(stage, True)
+                stage, value = self.region.stages[index], folded(index)
                 if looped:
                     self._accumulate(self.known["accumulator", index], stage, value)
                 else:
@@ -383,16 +390,19 @@ class FunctionBuilder:
         offset = f"tl.program_id(1) * {self.domain.rows} + {self.row_name}"
         self.store(buffer, offset, self.value(index), frozenset("p"))
 
-    def combine(self, indices: Sequence[int], prefix: str) -> None:
-        """Folds the partial results `prefix + index`, the columns of the domain being slices."""
+    def combine(self, partials: Mapping[int, str], dtype: str = "") -> None:
+        """Folds partial results, the columns of the domain being parts: stage -> its buffer, of
+        `dtype` if that is not the stage's.
+        """
         dims = [len(self.region.parallel), *range(len(self.region.parallel))]
         shape = (self.domain.columns, *self.region.parallel)
-        with self.sweep():
-            for index in indices:
-                stage = self.region.stages[index]
-                coordinates = self.domain.coordinates(shape, dims)
-                value = self.load(f"{prefix}{index}", stage.type.dtype, coordinates, "partial")
-                self.fold(index, self._masked(stage, value))
+
+        def partial_result(index: int) -> Value:
+            stage, coordinates = self.region.stages[index], self.domain.coordinates(shape, dims)
+            kind = dtype or stage.type.dtype
+            return self.load(partials[index], kind, coordinates, "partial")
+
+        self._fold_all(partials, partial_result)
 
     def lines(self) -> str:
         """The function's body."""

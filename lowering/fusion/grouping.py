@@ -15,7 +15,7 @@ from keras_triton.kernels import spec
 
 from ..emit_triton.template import problem_of
 from ..indexing import Dims, plain, rename, terms
-from .graph import Graph, Node, squeezed_dims
+from .graph import Graph, Loop, Node, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
 EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad")
@@ -277,30 +277,66 @@ class Grouping:
                 raise Refusal(f"rows of {prod(group.reduction)} elements are too long to keep")
 
     def _epilogue(self, a: Group, b: Group) -> tuple[tuple[int, ...], tuple[int, ...], Places]:
-        """A pointwise group over the whole result of a template joins the template's kernel."""
+        """What fits behind a template joins its kernel: loops over its result, sums of columns of
+        that, and what follows from them for each column.
+        """
         assert a.template is not None
-        if not b.is_loop or b.template is not None or b.reduction:
-            raise Refusal("only pointwise loops fit behind a template")
+        if not b.is_loop or b.template is not None:
+            raise Refusal("different kinds of kernel")
         template = self.graph.nodes[a.template]
         shape = self.graph.types[template.outputs[0]].shape
-        axes = [axis for axis, dim in enumerate(squeezed_dims(shape)) if dim is not None]
-        if b.parallel != tuple(shape[axis] for axis in axes):
-            raise Refusal(f"different domain: {_shown(b.parallel)} behind {_shown(shape)}")
+        axes = tuple(axis for axis, dim in enumerate(squeezed_dims(shape)) if dim is not None)
+        onto = self._behind(b, shape, axes)
         places = a.places | {
-            number: tuple(axes[dim] for dim in place) for number, place in b.places.items()
+            number: tuple(onto[dim] for dim in place) for number, place in b.places.items()
         }
         for number in b.nodes:
-            loop = self.graph.nodes[number].loop
-            if loop and loop.tables():
-                raise Refusal("nothing is looked up behind a template")
-            for source, dims in loop.reads() if loop else []:
-                producer = self.graph.producer[source]
-                if producer is None or not a.mask >> producer & 1:
-                    continue
-                made = tuple(axes) if producer == a.template else self._made_at(producer, places)
-                if _read_at(places[number], dims) != made:
-                    raise Refusal("read in another order than it is made")
+            self._check_behind(a, number, axes, places)
         return shape, (), places
+
+    def _behind(
+        self, group: Group, shape: tuple[int, ...], axes: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """For each dim of a group the axis of a template's result that it runs over."""
+        *others, last = axes or (None,)
+        sums = (last, *others) if others and last == len(shape) - 1 else ()
+        for order in (axes, sums, sums[:1]):
+            if group.domain == tuple(shape[axis] for axis in order) and (
+                bool(group.reduction) == (order is sums)
+            ):
+                return order
+        if group.reduction:
+            raise Refusal("only pointwise loops and sums of columns fit behind a template")
+        raise Refusal(f"different domain: {_shown(group.parallel)} behind {_shown(shape)}")
+
+    def _check_behind(self, a: Group, number: int, axes: tuple[int, ...], places: Places) -> None:
+        """Whether a loop can read what it does behind a template."""
+        loop = self.graph.nodes[number].loop
+        assert loop is not None
+        if loop.tables():
+            raise Refusal("nothing is looked up behind a template")
+        if loop.combiner and not self._is_partial(loop):
+            raise Refusal("of folds behind a template only float sums are made of partial ones")
+        if len(places[number]) == len(axes) and not loop.combiner and places[number] != axes:
+            raise Refusal("stored in another order than the template's result")
+        for source, dims in loop.reads():
+            producer = self.graph.producer[source]
+            if producer is None or (producer not in places and producer != a.template):
+                continue
+            made = axes if producer == a.template else self._made_at(producer, places)
+            if _read_at(places[number], dims) != made:
+                raise Refusal("read in another order than it is made")
+            if len(places[number]) > len(made):
+                raise Refusal("the sums of columns are known when all tiles are done")
+            if len(places[number]) < len(made):
+                raise Refusal("a column reads elements of itself")
+
+    def _is_partial(self, loop: Loop) -> bool:
+        return loop.combiner == "arith.addf" and loop.body.types[loop.value] in (
+            "f32",
+            "bf16",
+            "f16",
+        )
 
 
 def _read_at(places: tuple[int, ...], dims: Dims) -> tuple[int, ...] | None:

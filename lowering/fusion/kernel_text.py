@@ -8,6 +8,7 @@ from ..indexing import Dims
 from ..linalg.body import Body
 from ..linalg.write import Named, Writer, attribute_text, string_list
 from ..mlir import TensorType
+from ..templates import columns_first
 from .graph import Graph, Node
 from .grouping import Group, Grouping
 from .inline import cost
@@ -174,9 +175,10 @@ class _KernelWriter:
         loop = node.loop
         assert loop is not None
         body = Body()
-        value = self._code(body, number)
-        domain, (result,) = self.group.domain, node.outputs
-        extents = domain[: self._depth(number)] if self.group.template is None else domain
+        dims = self._dims(number)
+        value = self._code(body, number, dims)
+        (result,) = node.outputs
+        extents = tuple(self.group.domain[axis] for axis in dims)
         kind = self._stage_type(result, extents, loop.combiner)
         if loop.combiner and not self._covers(body, value, len(extents)):
             whole = TensorType(extents, body.types[value])
@@ -199,9 +201,30 @@ class _KernelWriter:
 
     def _stage_type(self, value: int, extents: tuple[int, ...], combiner: str) -> TensorType:
         kind = self.graph.types[value]
-        if self.group.template is not None:
+        if not combiner:
             return kind.with_shape(extents)
-        return kind.with_shape(self.group.parallel if combiner else extents)
+        return kind.with_shape(extents[:1] if self._behind else self.group.parallel)
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the stages stand behind a template."""
+        return self.group.template is not None
+
+    def _dims(self, number: int) -> tuple[int, ...]:
+        """The dims of the group that the stage of a loop runs over, in its order.
+
+        Behind a template those are all axes of the result, which loops over its columns alone may
+        leave out but for the last, and sums have in the order of `columns_first`.
+        """
+        whole = tuple(range(len(self.group.domain)))
+        if not self._behind:
+            return whole[: self._depth(number)]
+        loop = self.graph.nodes[number].loop
+        assert loop is not None
+        if loop.combiner:
+            return columns_first(whole)
+        wide = sum(extent != 1 for extent in self.group.domain)
+        return whole if self._depth(number) == wide else whole[-1:]
 
     def _source(self, source: int | Named) -> Named:
         return source if isinstance(source, tuple) else self._named(source)
@@ -212,8 +235,10 @@ class _KernelWriter:
         found = {dim for _, dims in body.reads(value) for dim in dims}
         return found.issuperset(range(rank))
 
-    def _code(self, body: Body, number: int) -> int:
-        """The code of a loop in the group's dims, with the loops that are no stages inlined."""
+    def _code(self, body: Body, number: int, order: tuple[int, ...]) -> int:
+        """The code of a loop, with the loops that are no stages inlined; `order` lists the group's
+        dims that the stage runs over.
+        """
         loop = self.graph.nodes[number].loop
         assert loop is not None
 
@@ -222,17 +247,21 @@ class _KernelWriter:
             if maker is None or not self.group.mask >> maker & 1:
                 return body.read(source, dims, dtype)
             if maker in self.roots or self.graph.nodes[maker].loop is None:
-                return body.read(source, self._inside(source, maker, dims), dtype)
-            return self._code(body, maker)
+                return body.read(source, self._inside(maker, dims, order), dtype)
+            return self._code(body, maker, order)
 
-        return body.inline(loop.body, loop.value, self.group.places[number], read)
+        places = tuple(order.index(dim) for dim in self.group.places[number])
+        return body.inline(loop.body, loop.value, places, read)
 
-    def _inside(self, source: int, maker: int, dims: Dims) -> Dims:
-        """Where a value made inside is read: at identity over the type it has inside."""
-        if self.group.template is None:
+    def _inside(self, maker: int, dims: Dims, order: tuple[int, ...]) -> Dims:
+        """Where a value made inside is read by a stage over `order`: where it is made."""
+        if not self._behind:
             # Its dims stand in the group's order, whatever the order of the value outside.
             return tuple(range(len(dims) - dims.count(None)))
-        shape = self.graph.types[source].shape
         if maker == self.group.template:
-            return tuple(range(len(shape)))
-        return tuple(range(len(self.group.domain)))
+            made = tuple(range(len(self.group.domain)))
+        else:
+            loop = self.graph.nodes[maker].loop
+            assert loop is not None
+            made = self._dims(maker)[:1] if loop.combiner else self._dims(maker)
+        return tuple(order.index(dim) for dim in made)
