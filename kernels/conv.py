@@ -203,7 +203,7 @@ def conv_plan(
             grid=gemm_grid(size, config, split),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
-            max_registers=max_registers(config, problem),
+            max_registers=max_registers(config, problem, stage),
         )
 
     return gemm_program(launch, rows, cols, parts, config, epilogue)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from .device import Device
-from .launch import STORE, Epilogue, Launch, Program, load
+from .launch import MOST_REGISTERS, STORE, Epilogue, Launch, Program, load
 from .partials import reduce_partials, row_blocks
 from .problem import ITEM_BYTES, Problem, TensorSpec, ceil_div, next_power_of_two
 from .space import Space, dimension
@@ -113,14 +113,16 @@ def tile_constexprs(
     }
 
 
-def max_registers(config: GemmConfig, problem: Problem) -> int | None:
-    """A bound on registers for products without tensor cores, else None.
+def max_registers(config: GemmConfig, problem: Problem, stage: Epilogue) -> int | None:
+    """A bound on registers for products without tensor cores, and for those with column sums, else
+    None.
 
-    Left alone, ptxas spills some of them on sm_80 and sm_90 to fit a third program on an SM.
+    Left alone, ptxas spills some of the former on sm_80 and sm_90 to fit a third program on an SM,
+    and a few bytes of the latter on sm_100.
     """
     if not _is_vector(problem):
-        return None
-    return 128 if config.block_m * config.block_n <= 32 * 32 * config.num_warps else 255
+        return MOST_REGISTERS if stage.sums else None
+    return 128 if config.block_m * config.block_n <= 32 * 32 * config.num_warps else MOST_REGISTERS
 
 
 def gemm_space(size: Callable[[Problem], GemmSize], vector_results: int) -> Space:

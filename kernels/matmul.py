@@ -163,7 +163,7 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
             grid=gemm_grid(size, config, split),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
-            max_registers=max_registers(config, problem),
+            max_registers=max_registers(config, problem, stage),
         )
 
     parts = size.batch * ceil_div(size.m, config.block_m)

@@ -252,11 +252,12 @@ class FunctionBuilder:
         """The element of an argument at these subscripts, one an axis."""
         kind = self.region.arguments[lookup.argument]
         address, stride = [self.pointer(self.arguments[lookup.argument])], kind.size
+        axes: frozenset[str] = frozenset()
         for place, extent in zip(places, kind.shape, strict=True):
             stride //= max(extent, 1)
             if extent != 1:
                 address.append(place.text if stride == 1 else f"{place.text} * {stride}")
-        axes = frozenset().union(*(place.axes for place in places))
+                axes |= place.axes
         mask = self.mask(axes)
         text = f"tl.load({' + '.join(address)}{f', mask={mask}' if mask else ''})"
         return Value(assign("found", text), kind.dtype, axes)
@@ -368,9 +369,8 @@ class FunctionBuilder:
 
     def store_full(self, buffer: str, index: int) -> None:
         """Stores a full stage; in a region with reductions, within a sweep."""
-        value = self.value(index)
-        dims = range(len(self.domain.extents))
-        coordinates = self.domain.coordinates(self.domain.extents, dims)
+        value, stage = self.value(index), self.region.stages[index]
+        coordinates = self.domain.coordinates(stage.type.shape, stage.axes)
         offset = self.offset(coordinates) or self.row_name
         self.store(buffer, offset, value, frozenset("pr" if self.tiled else "p"))
 

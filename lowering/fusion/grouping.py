@@ -18,7 +18,7 @@ from ..indexing import Dims, plain, rename, terms
 from .graph import Graph, Loop, Node, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
-EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad")
+EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
 # Reductions to a scalar of at most this many elements need nothing in common to be one launch.
 SMALL = 4096
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
@@ -26,7 +26,9 @@ KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 @dataclass(eq=False)
 class Group:
-    """Nodes of one kernel, in program order; `template` is the call that the loops finish."""
+    """Nodes of one kernel, in program order; `template` is the call that the loops finish, but for
+    those `before` it, which make its operands.
+    """
 
     nodes: list[int]
     mask: int
@@ -37,6 +39,7 @@ class Group:
     template: int | None = None
     is_loop: bool = False
     is_update: bool = False
+    before: list[int] = field(default_factory=list)
 
     @property
     def domain(self) -> tuple[int, ...]:
@@ -64,11 +67,13 @@ class Limits:
         max_row: elements of a row that may stay in fast memory from a reduction to its readers.
         epilogues: pointwise readers of a product or convolution join its kernel.
         recomputes: an exponential computed again costs less than a few bytes moved.
+        reorders: what a reduction stores on its way may lie in another order than it goes.
     """
 
     max_row: int
     epilogues: bool
     recomputes: bool
+    reorders: bool
 
 
 class Grouping:
@@ -80,6 +85,8 @@ class Grouping:
         self.returned = set(graph.results)
         self.updates = updates
         self.of: list[Group] = []
+        # Node -> why a product reads its value from memory.
+        self.stored: dict[int, str] = {}
         for node in graph.nodes:
             self.add(node)
 
@@ -272,9 +279,25 @@ class Grouping:
             if not full or not self.escapes(number, group.mask):
                 continue
             if group.places[number] != tuple(range(len(group.domain))):
-                raise Refusal("stored in another order than the reduction goes")
+                self._check_order(group, number)
+                continue
             if prod(group.reduction) > (self.limits.max_row if group.parallel else 1024):
                 raise Refusal(f"rows of {prod(group.reduction)} elements are too long to keep")
+
+    def _check_order(self, group: Group, number: int) -> None:
+        """A value that is stored in another order than a reduction goes is made while it is reduced: a row
+        of it lies scattered, so to read it again is to read memory again.
+        """
+        if not self.limits.reorders:
+            raise Refusal("stored in another order than the reduction goes")
+        waiting = [number]
+        while waiting:
+            makers = self.graph.makers(self.graph.nodes[waiting.pop()])
+            inside = [maker for maker in makers if group.mask >> maker & 1]
+            loops = (self.graph.nodes[maker].loop for maker in inside)
+            if any(loop and loop.combiner for loop in loops):
+                raise Refusal("stored in another order than the reduction goes that it waits for")
+            waiting += inside
 
     def _epilogue(self, a: Group, b: Group) -> tuple[tuple[int, ...], tuple[int, ...], Places]:
         """What fits behind a template joins its kernel: loops over its result, sums of columns of

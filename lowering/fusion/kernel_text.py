@@ -9,7 +9,7 @@ from ..linalg.body import Body
 from ..linalg.write import Named, Writer, attribute_text, string_list
 from ..mlir import TensorType
 from ..templates import columns_first
-from .graph import Graph, Node
+from .graph import Graph, Node, squeezed_dims
 from .grouping import Group, Grouping
 from .inline import cost
 from .join import Joins
@@ -57,6 +57,8 @@ class _KernelWriter:
             node = self.graph.nodes[number]
             if node.loop is None:
                 self._template(node)
+            elif number in self.group.before:
+                self._operand(node)
             elif number in self.roots:
                 self._stage(number, node)
             if self.grouping.escapes(number, self.group.mask):
@@ -129,6 +131,9 @@ class _KernelWriter:
             loop = self.graph.nodes[number].loop
             if loop is None:
                 continue
+            if number in self.group.before:
+                roots.add(number)
+                continue
             readers = self.grouping.users[self.graph.nodes[number].outputs[0]]
             inside = [user for user in readers if self.group.mask >> user & 1]
             found = set().union(*(stages[user] for user in inside)) if inside else set()
@@ -171,6 +176,18 @@ class _KernelWriter:
         for value, name, kind in zip(node.outputs, names, types, strict=True):
             self.made[value] = (name, kind)
 
+    def _operand(self, node: Node) -> None:
+        """What makes an operand of the template."""
+        loop, (result,) = node.loop, node.outputs
+        assert loop is not None
+        kind, body = self.graph.types[result], Body()
+        axes = tuple(axis for axis, dim in enumerate(squeezed_dims(kind.shape)) if dim is not None)
+        value = body.inline(loop.body, loop.value, axes, body.read)
+        name = self.writer.generic(
+            body, value, kind, kind.shape, self._source, location=node.location, op=loop.op
+        )
+        self.made[result] = (name, kind)
+
     def _stage(self, number: int, node: Node) -> None:
         loop = node.loop
         assert loop is not None
@@ -179,7 +196,9 @@ class _KernelWriter:
         value = self._code(body, number, dims)
         (result,) = node.outputs
         extents = tuple(self.group.domain[axis] for axis in dims)
-        kind = self._stage_type(result, extents, loop.combiner)
+        kind, axes = self._stage_type(result, extents, loop.combiner), self._axes(number)
+        if axes:
+            kind = kind.with_shape(loop.extents)
         if loop.combiner and not self._covers(body, value, len(extents)):
             whole = TensorType(extents, body.types[value])
             name = self.writer.generic(
@@ -194,6 +213,7 @@ class _KernelWriter:
             extents,
             self._source,
             combiner=loop.combiner,
+            axes=axes,
             location=node.location,
             op=loop.op,
         )
@@ -204,6 +224,14 @@ class _KernelWriter:
         if not combiner:
             return kind.with_shape(extents)
         return kind.with_shape(extents[:1] if self._behind else self.group.parallel)
+
+    def _axes(self, number: int) -> tuple[int, ...]:
+        """The dims of a stage's result where it is stored in another order than a reduction goes."""
+        loop, places = self.graph.nodes[number].loop, self.group.places[number]
+        assert loop is not None
+        if self._behind or loop.combiner or places == tuple(range(len(places))):
+            return ()
+        return places if self.grouping.escapes(number, self.group.mask) else ()
 
     @property
     def _behind(self) -> bool:
@@ -257,7 +285,7 @@ class _KernelWriter:
         """Where a value made inside is read by a stage over `order`: where it is made."""
         if not self._behind:
             # Its dims stand in the group's order, whatever the order of the value outside.
-            return tuple(range(len(dims) - dims.count(None)))
+            return self._axes(maker) or tuple(range(len(dims) - dims.count(None)))
         if maker == self.group.template:
             made = tuple(range(len(self.group.domain)))
         else:

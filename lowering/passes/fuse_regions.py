@@ -15,6 +15,8 @@ from typing import ClassVar
 
 from mlir import ir
 
+from keras_triton.kernels import spec
+
 from ..errors import RegionError
 from ..fusion.graph import Graph, Node, read_graph
 from ..fusion.grouping import Group, Grouping, Limits, edges, group_all
@@ -80,7 +82,7 @@ class FuseRegions(Pass):
         resolve_pieces(graph)
         graph.drop_dead()
         grouping = Grouping(
-            graph, updates, Limits(self.max_row, self.epilogues, recomputes=self.epilogues)
+            graph, updates, Limits(self.max_row, self.epilogues, self.epilogues, self.epilogues)
         )
         group_all(grouping)
         rematerialize(grouping)
@@ -137,13 +139,13 @@ class _Reasons:
     def of(self, group: Group) -> list[str]:
         """A sentence for each kernel or reshape that `group` reads and is not one with."""
         graph, found = self.grouping.graph, {}
-        if not group.is_loop:
-            return []
         for number in group.nodes:
+            if graph.nodes[number].loop is None and not self._is_template(number):
+                continue
             for maker in edges(self.grouping, number):
                 node = graph.nodes[maker]
                 if any(graph.types[value].rank for value in node.outputs):
-                    found[self._name(maker, node)] = self._why(maker, node, group)
+                    found[self._name(maker, node)] = self._why(number, maker, group)
         return [f"{name}: {why}" for name, why in found.items() if why]
 
     def _name(self, maker: int, node: Node) -> str:
@@ -151,7 +153,13 @@ class _Reasons:
         fallback = str(callee["callee"]) if "callee" in callee else node.kind
         return self.names.get(id(self.grouping.of[maker]), fallback)
 
-    def _why(self, maker: int, node: Node, group: Group) -> str:
+    def _is_template(self, number: int) -> bool:
+        return self.grouping.graph.nodes[number].call in spec.all_specs()
+
+    def _why(self, reader: int, maker: int, group: Group) -> str:
+        node = self.grouping.graph.nodes[maker]
+        if self.grouping.graph.nodes[reader].loop is None or reader in group.before:
+            return self.grouping.stored.get(maker, "")
         if node.kind in _VIEWS:
             source = self.grouping.graph.producer[node.inputs[0]]
             return "" if source is None else f"{node.kind} between"
