@@ -46,12 +46,13 @@ Rules for the generator:
 Prologues.  A product loads a tile of an operand by calling the constexpr jit function::
 
     @triton.jit
-    def prologue(ins, rows, cols, offset, mask):
+    def prologue(ins, rows, cols, offset, mask, first):
         scale = tl.load(ins[1] + cols, mask=cols < 10, other=0.0)
         y = tl.load(ins[0] + offset, mask=mask, other=0.0) * scale
         return tl.where(mask, y, 0.0).to(ins[0].dtype.element_ty)
 
-wrapped as ``Prologue(function, reads)``; the operand is never in memory.
+wrapped as ``Prologue(function, reads, keeps)``; the operand is in memory only if the prologue keeps it
+there for others.
 
 ``interpreted(fn)`` runs the same functions on the CPU with no environment variable (guess
 configurations for the device ``INTERPRETER``);

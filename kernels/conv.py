@@ -100,7 +100,7 @@ def conv2d_kernel(
         pixel = corner + (dy * W + dx)
         channel += group * CG
         valid = inside & (m < M) & (depth[None, :] < K)
-        pixels = LOAD_X(x, pixel, channel, pixel * C + channel, valid)
+        pixels = LOAD_X(x, pixel, channel, pixel * C + channel, valid, tile_n == 0)
         weights = tl.load(
             filters + depth[:, None] * F, mask=(depth[:, None] < K) & (n < FG), other=0.0
         )
@@ -154,6 +154,12 @@ class Geometry:
                 "fewer leave it nearly empty"
             )
         return None
+
+    def is_plain(self) -> bool:
+        """Whether each pixel is read for one position, as by a product."""
+        one = (1, 1)
+        plain = self.filters[:2] == one == self.strides and not any(self.pads)
+        return plain and self.groups == 1
 
     def constexprs(self) -> dict[str, int]:
         n, h, w, c = self.x
@@ -296,5 +302,6 @@ conv2d = register(
         work=_work,
         supports=_supports,
         prologues=("x",),
+        keeps=lambda problem: _geometry(problem).is_plain(),
     )
 )

@@ -106,7 +106,7 @@ def conv2d_input_grad_kernel(
         place = (image * OH + oh) * OW + ow
         channel = (group * FG + filters)[None, :]
         valid = met & present & (depth[None, :] < depths)
-        upstream = LOAD_G(g, place, channel, place * F + channel, valid)
+        upstream = LOAD_G(g, place, channel, place * F + channel, valid, tile_n == 0)
         weights = tl.load(
             w + ((kh * KW + kw)[:, None] * CG + n) * F + (group * FG + filters)[:, None],
             mask=(depth[:, None] < depths) & (n < CG),
@@ -181,9 +181,9 @@ def conv2d_kernel_grad_kernel(
         inside = (row >= 0) & (row < H) & (col >= 0) & (col < W)
         pixel = (image * H + row) * W + col
         valid = inside & (m < M) & (position[None, :] < K)
-        pixels = LOAD_X(x, pixel, channel, pixel * C + channel, valid)
+        pixels = LOAD_X(x, pixel, channel, pixel * C + channel, valid, tile_n == 0)
         place = position[:, None]
-        upstream = LOAD_G(g, place, cols, place * F + cols, (place < K) & (n < FG))
+        upstream = LOAD_G(g, place, cols, place * F + cols, (place < K) & (n < FG), tile_m == 0)
         acc = tl.dot(pixels, upstream, acc, input_precision=PRECISION)
 
     offset = (share * M + m) * F + cols
@@ -291,6 +291,7 @@ conv2d_input_grad = register(
             unsupported_dtype(problem) or _input_geometry(problem).unsupported()
         ),
         prologues=("g",),
+        keeps=lambda problem: _input_geometry(problem).is_plain(),
     )
 )
 
@@ -316,5 +317,6 @@ conv2d_kernel_grad = register(
             unsupported_dtype(problem) or _kernel_geometry(problem).unsupported()
         ),
         prologues=("g", "x"),
+        keeps=lambda problem: _kernel_geometry(problem).is_plain(),
     )
 )

@@ -31,7 +31,7 @@ def store(acc, rows, cols, offset, mask, outs, extras, part=0):
 
 
 @triton.jit
-def load(ins, rows, cols, offset, mask):
+def load(ins, rows, cols, offset, mask, first):
     """The prologue that only loads: the operand's elements, 0 outside of the mask."""
     return tl.load(ins[0] + offset, mask=mask, other=0.0)
 
@@ -40,18 +40,23 @@ def load(ins, rows, cols, offset, mask):
 class Prologue:
     """What a template takes for the elements of an operand instead of loading them.
 
-    ``function(ins, rows, cols, offset, mask)`` gives a tile of them, in the operand's type and 0
+    ``function(ins, rows, cols, offset, mask, first)`` gives a tile of them, in the operand's type and 0
     outside of ``mask``, from the ``reads`` pointers ``ins``. The operand is seen as a row-major matrix
     of its last axis: ``offset = rows * columns + cols`` has the tile's shape, ``rows``, ``cols`` and
     ``mask`` broadcast to it. Outside of the mask any of them may lie beyond the operand.
+
+    With ``keeps`` the function stores the tile, too, to one more pointer, in programs with ``first``: of
+    those that load an element exactly one, if no program loads it twice (`KernelSpec.keeps`).
     """
 
     function: JITFunction
     reads: int
+    keeps: bool = False
 
     def buffers(self, operand: str) -> tuple[str, ...]:
-        """The names of what it reads for an operand."""
-        return tuple(f"{operand}_in{i}" for i in range(self.reads))
+        """The names of what it reads for an operand, and stores."""
+        kept = (f"{operand}_out",) if self.keeps else ()
+        return (*(f"{operand}_in{i}" for i in range(self.reads)), *kept)
 
 
 @dataclass(frozen=True)

@@ -80,13 +80,13 @@ def matmul_kernel(
         deep, high = depth[None, :], depth[:, None]
         # As the operands lie in memory: a transposed one has the depth in its rows, or its columns.
         if A_COL == 1:
-            left = LOAD_A(a, batch * M + m, deep, a_start + deep, a_mask)
+            left = LOAD_A(a, batch * M + m, deep, a_start + deep, a_mask, tile_n == 0)
         else:
-            left = LOAD_A(a, batch * K + deep, m, a_start + deep * A_COL, a_mask)
+            left = LOAD_A(a, batch * K + deep, m, a_start + deep * A_COL, a_mask, tile_n == 0)
         if B_COL == 1:
-            right = LOAD_B(b, batch * K + high, n, b_start + high * B_ROW, b_mask)
+            right = LOAD_B(b, batch * K + high, n, b_start + high * B_ROW, b_mask, tile_m == 0)
         else:
-            right = LOAD_B(b, batch * N + n, high, b_start + high * B_ROW, b_mask)
+            right = LOAD_B(b, batch * N + n, high, b_start + high * B_ROW, b_mask, tile_m == 0)
         acc = tl.dot(left, right, acc, input_precision=PRECISION)
 
     rows = batch * M + m
@@ -205,6 +205,7 @@ def _register(name: str, batch: tuple[int, ...]) -> KernelSpec:
             work=_work,
             supports=_supports,
             prologues=OPERANDS,
+            keeps=lambda problem: True,
         )
     )
 

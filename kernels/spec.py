@@ -19,6 +19,10 @@ def _always(problem: Problem) -> str | None:
     return None
 
 
+def _never(problem: Problem) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """One template.
@@ -28,7 +32,8 @@ class KernelSpec:
     ``plan(problem, config, epilogue)`` the launches, ``reference(*tensors, **attrs)`` the results
     in plain torch in the precision of its arguments, ``supports`` a sentence when the template
     cannot do a problem (else None), ``cases`` problems worth testing, ``epilogues`` whether one is
-    allowed, ``prologues`` the operands that may be made as they are loaded.
+    allowed, ``prologues`` the operands that may be made as they are loaded, and ``keeps`` whether a
+    problem loads each of their elements once for each tile of the result in a row or column of tiles.
     """
 
     name: str
@@ -44,6 +49,7 @@ class KernelSpec:
     supports: Callable[[Problem], str | None] = _always
     epilogues: bool = True
     prologues: tuple[str, ...] = ()
+    keeps: Callable[[Problem], bool] = _never
 
     def program(
         self,

@@ -39,7 +39,7 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
         rows: otherwise, the longest row (elements) of row ops to spell out.
-        epilogues: let pointwise readers of a product or convolution join its kernel.
+        epilogues: let loops before and behind a product or convolution join its kernel.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones

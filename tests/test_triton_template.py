@@ -34,7 +34,7 @@ def template(
         f'"keras.{name}"({", ".join("%" + operand for operand in operands)}) '
         f'{attributes} : ({types}) -> ({", ".join(results)}) loc("model/{name}")\n'
     )
-    known = {**arguments, **made}
+    known = {**sources, **made}
     for generic in generics:
         ops += generic_text(generic, known, (results[0].count("x"), 0))
         known[generic.out] = generic.type
@@ -320,3 +320,42 @@ def test_products_of_what_is_made_as_it_is_loaded(dtype, a_back, b_back):
     text = template("matmul", arguments, ["left", "right"], [f"tensor<47x19x{dtype}>"], attributes,
                     before=before)  # fmt: skip
     check(text)
+    kept = template("matmul", arguments, ["left", "right"], [f"tensor<47x19x{dtype}>"], attributes,
+                    before=before, returned=["left", "op", "right"])  # fmt: skip
+    small = {"block_m": 16, "block_n": 16, "block_k": 16}
+    for split in (1, 2):
+        _module, function = kernel_of(kept)
+        config = emit_triton.default_config(function) | small | {"split_k": split}
+        loaded = check(kept, config)
+        assert loaded.generated.outputs == ("a_out", "out0", "b_out")
+
+
+def test_an_operand_that_is_made_as_it_is_loaded_is_kept():
+    plain = CONV.replace("1, 1, 1, 1", "0, 0, 0, 0")
+    x, w, g = "tensor<2x6x5x33xbf16>", "tensor<1x1x33x40xbf16>", "tensor<2x6x5x40xbf16>"
+    made, upstream = normalized("made", x, 4, "x", image=True), normalized("up", g, 4, "g")
+    config = {"block_m": 16, "block_n": 16, "block_k": 16}
+    arguments = {**parameters("x", x, image=True), "w": w}
+    kept = template("conv2d", arguments, ["made", "w"], [g], plain, before=[made],
+                    returned=["op", "made"])  # fmt: skip
+    _module, function = kernel_of(kept)
+    config = emit_triton.default_config(function) | config
+    assert check(kept, config).generated.outputs == ("out0", "x_out")
+    attributes = plain.replace("{", "{shape = array<i64: 2, 6, 5, 33>, ")
+    arguments = {**parameters("g", g), "w": w}
+    check(template("conv2d_input_grad", arguments, ["up", "w"], [x], attributes, before=[upstream],
+                   returned=["up", "op"]), config)  # fmt: skip
+    attributes = plain.replace("{", "{shape = array<i64: 1, 1, 33, 40>, ")
+    arguments = {**parameters("g", g), **parameters("x", x, image=True)}
+    check(template("conv2d_kernel_grad", arguments, ["up", "made"], [w], attributes,
+                   before=[upstream, made], returned=["up", "op", "made"]), config)  # fmt: skip
+
+
+def test_what_is_loaded_for_several_positions_is_not_kept():
+    x, w, g = "tensor<2x6x5x3xf32>", "tensor<3x3x3x17xf32>", "tensor<2x6x5x17xf32>"
+    arguments = {**parameters("x", x), "w": w}
+    text = template("conv2d", arguments, ["made", "w"], [g], CONV,
+                    before=[normalized("made", x, 4, "x")], returned=["op", "made"])  # fmt: skip
+    _module, function = kernel_of(text)
+    with pytest.raises(EmitError, match="conv2d loads its operand x more than once"):
+        emit_triton.emit(function)

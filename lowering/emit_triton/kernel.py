@@ -44,7 +44,8 @@ class TemplateUse:
         epilogue: the name of the epilogue function in the source, "" for none.
         outputs, extras, sums: how many tensors the epilogue stores, how many more it reads, and how
             many column sums of its tiles it leaves behind.
-        prologues: operand -> the name of the function that makes it, and how many tensors that reads.
+        prologues: operand -> the name of the function that makes it, how many tensors that reads, and
+            whether it stores what it makes.
     """
 
     template: str
@@ -54,7 +55,7 @@ class TemplateUse:
     outputs: int = 1
     extras: int = 0
     sums: int = 0
-    prologues: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    prologues: Mapping[str, tuple[str, int, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,8 @@ def load(generated: GeneratedKernel) -> LoadedKernel:
         epilogue = Epilogue(function, use.outputs, use.extras, use.sums)
     template = spec.get(use.template)
     prologues = {
-        operand: Prologue(getattr(module, function), reads)
-        for operand, (function, reads) in use.prologues.items()
+        operand: Prologue(getattr(module, function), reads, keeps)
+        for operand, (function, reads, keeps) in use.prologues.items()
     }
     config = template.space.parse(use.config)
     program = template.program(use.problem, config, epilogue, prologues)

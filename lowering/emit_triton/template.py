@@ -65,6 +65,8 @@ def emit_template(
     for number in parts.prologues:
         if operands[number] not in template.prologues:
             raise EmitError(f"keras.{kind} takes no prologue of its operand {operands[number]}")
+        if parts.op.operands[number] in parts.results and not template.keeps(problem):
+            raise EmitError(f"keras.{kind} loads its operand {operands[number]} more than once")
     return _Assembly(name, kind, parts, problem, config).kernel()
 
 
@@ -105,6 +107,10 @@ class _Assembly:
         self.operands = self.template.names(problem)
         self.is_plain = not parts.epilogue.stages and parts.statistics is None
         self.reads = {self.operands[i]: made for i, made in parts.prologues.items()}
+        values = list(parts.op.operands)
+        self.kept = {
+            self.operands[i]: values[i] for i in parts.prologues if values[i] in parts.results
+        }
 
     def kernel(self) -> GeneratedKernel:
         inputs, aliases = self._inputs()
@@ -113,8 +119,8 @@ class _Assembly:
         texts: list[str] = []
         for operand, made in self.reads.items():
             before = PrologueBuilder(f"{self.name}_{operand}", made)
-            texts.append(before.prologue())
-            named = {operand: (before.name, len(made.arguments))}
+            texts.append(before.prologue(operand in self.kept))
+            named = {operand: (before.name, len(made.arguments), operand in self.kept)}
             use = replace(use, prologues={**use.prologues, **named})
         launches: tuple[GeneratedLaunch, ...] = ()
         if not self.is_plain:
@@ -190,6 +196,8 @@ class _Assembly:
         for value in self.parts.results:
             if value in further:
                 names.append(further[value])
+            elif value in self.kept.values():
+                names += [f"{operand}_out" for operand, kept in self.kept.items() if kept == value]
             elif value in self.parts.made[1]:
                 names.append(column_buffer(self.parts.made[1].index(value)))
             else:

@@ -94,7 +94,7 @@ class TileBuilder(FunctionBuilder):
 class PrologueBuilder(TileBuilder):
     """Writes what a template takes for the elements of an operand, as kernels.launch.Prologue has it."""
 
-    parameters = ("ins", "rows", "cols", "offset", "mask")
+    parameters = ("ins", "rows", "cols", "offset", "mask", "first")
 
     def __init__(self, name: str, prologue: Prologue) -> None:
         reads = [f"ins[{i}]" for i in range(len(prologue.arguments))]
@@ -105,11 +105,14 @@ class PrologueBuilder(TileBuilder):
         subscript, inner = super().subscript(coordinate)
         return ("offset", coordinate.inner) if subscript == "rows" else (subscript, inner)
 
-    def prologue(self) -> str:
-        """The function."""
+    def prologue(self, keeps: bool) -> str:
+        """The function; `keeps` is whether it stores what it makes."""
         (stage,) = self.region.outputs
         value = self.value(stage)
         zero = f"tl.full((), 0, {LANGUAGE_DTYPES[value.dtype]})"
+        if keeps:
+            address = f"ins[{len(self.arguments)}] + offset"
+            self.write(f"tl.store({address}, {value.tensor()}, mask=mask & first)")
         self.write(f"return tl.where(mask, {value.tensor()}, {zero})")
         return self.text()
 

@@ -119,14 +119,29 @@ class Grouping:
             merged = self._merged(first, second)
         except Refusal as refusal:
             return str(refusal)
-        for number in merged.nodes:
-            self.of[number] = merged
-        # What depends on a part of the group now depends on all that the group depends on.
-        beyond = merged.above | merged.mask
-        for group in dict.fromkeys(self.of):
-            if group is not merged and group.above & merged.mask:
-                group.above |= beyond
+        self._join(merged, 0, 0)
         return ""
+
+    def absorb(self, product: int, group: Group) -> None:
+        """Puts all loops of a group before a product, into its kernel."""
+        into = self.of[product]
+        into.template = product
+        into.nodes += group.nodes
+        into.before += group.nodes
+        into.places |= group.places
+        self._join(into, group.mask, group.above)
+
+    def _join(self, group: Group, mask: int, above: int) -> None:
+        """Adds nodes to what a group is, and depends on."""
+        group.mask |= mask
+        group.above = (group.above | above) & ~group.mask
+        for number in group.nodes:
+            self.of[number] = group
+        # What depends on a part of the group now depends on all that the group depends on.
+        beyond = group.above | group.mask
+        for other in dict.fromkeys(self.of):
+            if other is not group and other.above & group.mask:
+                other.above |= beyond
 
     def why_not(self, first: Group, second: Group) -> str:
         """Why `try_merge` would refuse; nothing changes."""
@@ -140,7 +155,7 @@ class Grouping:
         if a.is_update != b.is_update:
             raise Refusal(KEPT_APART)
         shape = self._region(a, b) if a.template is None else self._epilogue(a, b)
-        if self._makes_cycle(a, b) or self._makes_cycle(b, a):
+        if self.makes_cycle(a, b) or self.makes_cycle(b, a):
             raise Refusal("would make a cycle")
         parallel, reduction, places = shape
         nodes = sorted(a.nodes + b.nodes)
@@ -159,7 +174,7 @@ class Grouping:
         self._check_escapes(merged)
         return merged
 
-    def _makes_cycle(self, a: Group, b: Group) -> bool:
+    def makes_cycle(self, a: Group, b: Group) -> bool:
         """Whether a path leads from `a` through another group to `b`."""
         for number in b.nodes:
             for value in self.graph.nodes[number].inputs:

@@ -58,7 +58,8 @@ class _KernelWriter:
             if node.loop is None:
                 self._template(node)
             elif number in self.group.before:
-                self._operand(node)
+                if self.group.template in self.grouping.users[node.outputs[0]]:
+                    self._operand(node)
             elif number in self.roots:
                 self._stage(number, node)
             if self.grouping.escapes(number, self.group.mask):
@@ -177,12 +178,20 @@ class _KernelWriter:
             self.made[value] = (name, kind)
 
     def _operand(self, node: Node) -> None:
-        """What makes an operand of the template."""
+        """What makes an operand of the template, in one stage."""
         loop, (result,) = node.loop, node.outputs
         assert loop is not None
         kind, body = self.graph.types[result], Body()
         axes = tuple(axis for axis, dim in enumerate(squeezed_dims(kind.shape)) if dim is not None)
-        value = body.inline(loop.body, loop.value, axes, body.read)
+
+        def read(source: int, dims: Dims, dtype: str) -> int:
+            maker = self.graph.producer[source]
+            inner = self.graph.nodes[maker].loop if maker in self.group.before else None
+            if inner is None:
+                return body.read(source, dims, dtype)
+            return body.inline(inner.body, inner.value, axes, read)
+
+        value = body.inline(loop.body, loop.value, axes, read)
         name = self.writer.generic(
             body, value, kind, kind.shape, self._source, location=node.location, op=loop.op
         )

@@ -24,6 +24,7 @@ from ..fusion.inline import inline_producers
 from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
 from ..fusion.order import ordered
+from ..fusion.prologue import keep_operands
 from ..fusion.rematerialize import rematerialize
 from ..fusion.updates import update_values
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, reshape
@@ -39,7 +40,7 @@ _VIEWS = ("view", "reshape", "join")
 
 @dataclass(frozen=True)
 class FuseRegions(Pass):
-    """Options: `epilogues`, whether pointwise readers of a product or convolution join its kernel;
+    """Options: `epilogues`, whether loops before and behind a product or convolution join its kernel;
     `max_row`, the longest row (elements) that a region may read again after reducing it.
     """
 
@@ -86,6 +87,7 @@ class FuseRegions(Pass):
         )
         group_all(grouping)
         rematerialize(grouping)
+        keep_operands(grouping)
         joins = Joins(grouping)
         order = _ordered(grouping, joins)
         names = _names(graph, order, count)
