@@ -21,9 +21,10 @@ def meetings(op: ir.Operation, number: int) -> tuple[int, int]:
     part in, and the tiles that it is loaded into.
     """
     kind = op.name.removeprefix("keras.")
-    size = max(TensorType.of(op.operands[number]).size, 1)
-    met = spec.get(kind).work(problem_of(op, kind)).flops // 2 // size
-    return met, max(met // min(_width(op, kind, number), TILE), 1)
+    # Plain numbers: the quotient of two symbolic sizes is what it tends to.
+    size = max(int(TensorType.of(op.operands[number]).size), 1)
+    met = int(spec.get(kind).work(problem_of(op, kind)).flops) // 2 // size
+    return met, max(met // min(int(_width(op, kind, number)), TILE), 1)
 
 
 def _width(op: ir.Operation, kind: str, number: int) -> int:

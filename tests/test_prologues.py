@@ -158,7 +158,7 @@ def test_an_operand_is_stored_where_that_moves_less():
     assert [kernel_kind(function) for function in found.values()] == ["matmul"] * 4
     first = next(iter(found.values()))
     assert [str(kind) for kind in first.type.results] == ["tensor<64x32xf32>", "tensor<64x48xf32>"]
-    assert "stored: whoever reads it would load" in reasons(twice)
+    assert "stored: to make it again moves" in reasons(twice)
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(*n, generator=generator) for n in ((64, 32), (64, 32), (32, 48))]
     compiled = compile_module(parse(twice), choose("interpret", CPU), CPU, name="kept")

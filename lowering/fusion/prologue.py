@@ -42,10 +42,10 @@ def check_prologue(
             raise Refusal(f"stored: {node.call} loads its operand {operand} as it is")
     if price is None:
         raise Refusal("stored: it cannot be made again from what is in memory")
-    size = max(grouping.graph.types[value].size, 1)
+    size = max(int(grouping.graph.types[value].size), 1)
     for number in (i for i, operand in enumerate(node.inputs) if operand == value):
         met, loads = meetings(node.op, number)
-        if price * loads > max(met / MULTIPLY_ADDS, nbytes / size / BYTES):
+        if price * loads > max(met / MULTIPLY_ADDS, int(nbytes) / size / BYTES):
             raise Refusal(
                 f"stored: {price} operations an element, {loads} times, do not hide behind "
                 f"{met} multiply-adds"

@@ -20,8 +20,8 @@ from .prologue import check_prologue, make_prologue
 MAX_COST = 4
 # An exponential or the like: more than MAX_COST.
 DEAR = 32
-# Of what a value moves, the part that must be saved for products to make it again and again.
-LEAST_SAVED = 1 / 6
+# Of what a value moves, one part in so many must be saved for products to make it again and again.
+LEAST_SAVED = 6
 
 
 def rematerialize(grouping: Grouping) -> None:
@@ -173,15 +173,9 @@ def _check_saving(grouping: Grouping, number: int, recipe: _Recipe, outside: lis
     (value,) = grouping.graph.nodes[number].outputs
     moved, before = _traffic(grouping, value, recipe, outside)
     before += sum(types[source].nbytes for source in _freed(grouping, number, recipe))
-    if before - moved < before * LEAST_SAVED:
-        raise Refusal(
-            f"stored: whoever reads it would load {_shown(moved)} to make it again, "
-            f"instead of {_shown(before)} that it moves"
-        )
-
-
-def _shown(nbytes: int) -> str:
-    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 100_000 else f"{nbytes} bytes"
+    if LEAST_SAVED * (before - moved) < before:
+        part = 100 * int(moved) // max(int(before), 1)
+        raise Refusal(f"stored: to make it again moves {part} % of what it moves so")
 
 
 def _traffic(

@@ -53,7 +53,7 @@ module attributes {keras.stage = "regions"} {
     } -> tensor<2xf32>
     return %2 : tensor<2xf32>
   }
-  func.func private @dense_matmul_select_4(%arg0: tensor<4x2xi1>, %arg1: tensor<4x2xf32>, %arg2: tensor<4x3xf32>) -> tensor<3x2xf32> attributes {keras.kernel = "matmul", keras.layers = ["model/dense"], keras.reason = ["dense_matmul_add_relu_gt_0: stored: whoever reads it would load 64 bytes to make it again, instead of 24 bytes that it moves"]} {
+  func.func private @dense_matmul_select_4(%arg0: tensor<4x2xi1>, %arg1: tensor<4x2xf32>, %arg2: tensor<4x3xf32>) -> tensor<3x2xf32> attributes {keras.kernel = "matmul", keras.layers = ["model/dense"], keras.reason = ["dense_matmul_add_relu_gt_0: stored: to make it again moves 266 % of what it moves so"]} {
     %0 = tensor.empty() : tensor<4x2xf32>
     %1 = linalg.generic {indexing_maps = [#map, #map, #map], iterator_types = ["parallel", "parallel"]} ins(%arg0, %arg1 : tensor<4x2xi1>, tensor<4x2xf32>) outs(%0 : tensor<4x2xf32>) attrs =  {keras.op = "select"} {
     ^bb0(%in: i1, %in_0: f32, %out: f32):
