@@ -19,6 +19,7 @@ from .passes.lower_to_linalg import ROWS, LowerToLinalg
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
 from .passes.simplify_loops import SimplifyLoops
+from .passes.split_sums import SplitSums
 
 STAGES = ("keras", "linalg", "regions", "plan")
 # Ops with a Triton template that can be spelled out as loops.
@@ -44,6 +45,7 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
         HoistSums(),  # keras -> keras: sums over all iterations of a loop, after it
+        SplitSums(),  # keras -> keras: a factor that few folded axes change, out of the inner sum
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         CollapseAxes(),  # keras -> keras: elementwise work on the axes of products and norms
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op

@@ -141,6 +141,30 @@ def _normalized(b: Builder, y: Value) -> None:
         b.op("conv2d", z, w, **options, bound=bound, exact=False)
 
 
+@step(2)
+def pooled(b: Builder) -> None:
+    """Sums over some axes, and over more axes those of products with a factor that follows from those."""
+    x = b.at_most(b.floats(least=3), 3.0)
+    if x.type.dtype in ("bf16", "f16"):
+        x = b.op("cast", x, dtype="f32")
+    rank, shape = x.type.rank, x.type.shape
+    y = b.op("relu", x) if b.coin() else x
+    inner = tuple(range(1, rank - 1))
+    total = b.op("sum", y, axes=inner, bound=3.0 * max(x.type.size, 1), exact=False)
+    late = b.op("tanh", total, bound=1.0, exact=False)
+    wide = b.op("broadcast_in_dim", late, dims=(0, rank - 1), shape=shape, exact=False)
+    if b.coin():
+        zero = b.full(0.0, y.type.dtype)
+        off = b.op("le", y, zero, bound=1.0)
+        wide = b.op("select", off, zero, wide, exact=False)
+    if b.coin():
+        wide = b.op("mul", wide, b.choose([x, y]), bound=3.0, exact=False)
+    if b.coin():
+        wide = b.op("neg", wide, exact=False)
+    axes = b.choose([(0, *inner), inner, tuple(range(rank))])
+    b.op("sum", wide, axes=axes, bound=3.0 * max(x.type.size, 1), exact=False)
+
+
 @step()
 def linear(b: Builder) -> None:
     x = b.flat(b.tame(b.floats(least=1)), 2)
