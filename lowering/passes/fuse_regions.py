@@ -19,10 +19,11 @@ from keras_triton.kernels import spec
 
 from ..errors import RegionError
 from ..fusion.graph import Graph, Node, read_graph
-from ..fusion.grouping import Group, Grouping, Limits, edges, group_all
+from ..fusion.grouping import Group, Grouping, Limits
 from ..fusion.inline import inline_producers
 from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
+from ..fusion.merging import edges, group_all
 from ..fusion.order import ordered
 from ..fusion.prologue import keep_operands
 from ..fusion.rematerialize import rematerialize
