@@ -1,8 +1,11 @@
 """What stands around a product in its kernel: operands made as they are loaded, sums of columns."""
 
 import pytest
+import test_emit_llvm
 import torch
+import triton_cases
 from golden_files import compare, golden_input
+from triton_cases import Generic, region_text
 
 from keras_triton.compile import compile_module
 from keras_triton.lowering import interpret
@@ -218,3 +221,30 @@ def test_a_tile_does_not_wait_for_the_sums_of_all():
     text = product(centered, "tensor<64x48xf32>")
     assert kinds(text) == ["matmul", "loop"]
     assert "the sums of columns are known when all tiles are done" in reasons(text)
+
+
+def stored_on_the_way(kind="tensor<3x5x4x7xf32>", order=(1, 2, 3, 0)):
+    """Sums of columns of a product, which is stored as it is made, in the order it is read."""
+    every = "tensor<7xf32>"
+    generics = [
+        Generic("p", (("x", order), ("s", (0,))), kind, "%r = arith.mulf %x0, %x1 : f32", axes=order),
+        Generic("t", (("p", order),), every, "%r = arith.mulf %x0, %x0 : f32", "arith.addf"),
+        Generic("u", (("p", order), ("s", (0,))), every, "%r = arith.addf %x0, %x1 : f32",
+                "arith.addf"),
+        Generic("m", (("t", (0,)), ("u", (0,))), every, "%r = arith.subf %x0, %x1 : f32"),
+    ]  # fmt: skip
+    arguments = {"x": kind, "s": every}
+    return region_text("stored_0", arguments, generics, ["p", "m"], (1, 3))
+
+
+@pytest.mark.parametrize("block_r", [16, 64])
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_reduction_stores_what_it_folds_in_another_order(block_r, slices):
+    config = {"block_p": 4, "block_r": block_r, "slices": slices, "num_warps": 4, "num_stages": 2}
+    _module, function = triton_cases.kernel_of(stored_on_the_way())
+    default = triton_cases.emit_triton.default_config(function)
+    triton_cases.check(stored_on_the_way(), {k: config.get(k, v) for k, v in default.items()})
+
+
+def test_native_loops_store_what_they_fold_in_another_order():
+    test_emit_llvm.check(stored_on_the_way())
