@@ -23,6 +23,7 @@ from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
 from .passes.set_precision import SetPrecision
 from .passes.simplify_loops import SimplifyLoops
+from .passes.split_sums import SplitSums
 
 STAGES = ("keras", "linalg", "regions", "plan")
 # Ops with a Triton template that can be spelled out as loops.
@@ -50,13 +51,14 @@ def pipeline(
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
         rows: otherwise, the longest row (elements) of row ops to spell out.
-        epilogues: let pointwise readers of a product or convolution join its kernel.
+        epilogues: let loops before and behind a product or convolution join its kernel.
         budget: the memory that a step may take, in bytes or as a share; see `FitMemory`.
         precision: of float32 products; see `SetPrecision`.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
         HoistSums(),  # keras -> keras: sums over all iterations of a loop, after it
+        SplitSums(),  # keras -> keras: a factor that few folded axes change, out of the inner sum
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         CollapseAxes(),  # keras -> keras: elementwise work on the axes of products and norms
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op

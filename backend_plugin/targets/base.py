@@ -44,7 +44,7 @@ class Target(Protocol):
     name: str
     decompose: bool  # row ops (softmax, norms, losses) and pooling become loops
     rows: int  # otherwise, the longest row (elements) of row ops that do
-    epilogues: bool  # pointwise consumers go into the kernels of matmul and convolution
+    epilogues: bool  # loops before and behind products and convolutions go into their kernels
     sized: frozenset[str]  # the kinds of kernels that it compiles once for all symbolic sizes
 
     @property
