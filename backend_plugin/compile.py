@@ -26,10 +26,10 @@ from .captured import Captured
 from .compile_cache import PLAN, Place
 from .dump import Dump
 from .journal import record
-from .ready import kernels_of, made_ready, sentence, warn
+from .ready import kernels_of, made_ready, sentence, warn, warn_once
 from .report import Report, describe
 from .runtime import Program
-from .settings import Settings, settings
+from .settings import PREFIX, Settings, settings
 from .sized_program import Run, SizedKernels, SizedProgram, planning_of
 from .targets.base import Compiled, Target, asked_by
 from .targets.choice import choose
@@ -136,7 +136,10 @@ def _reported(
 ) -> Report:
     for kernel, ready in kernels.items():
         dump.kernel(kernel, ready.files)
-    return dump.report(describe(name, target.name, plan, kernels), plan)
+    report = dump.report(describe(name, target.name, plan, kernels), plan)
+    if report.fitted and not report.fitted.is_within:
+        warn_once(name, f"keras-triton: {name} takes {report.budget()} ({PREFIX}MEMORY_BUDGET).")
+    return report
 
 
 def compile_sized(

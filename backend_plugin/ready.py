@@ -52,13 +52,25 @@ def _by_meaning(plan: Plan, kernel: str, error: Exception, target: Target) -> Co
 def warn(what: str, error: Exception, module: ir.Module | None, target: Target) -> None:
     """Says once in a process what runs on torch and why, and how to see it fail alone."""
     reason = sentence(error)
-    if (what, reason) in _warned:
+    if not _is_news(what, reason):
         return
-    _warned.add((what, reason))
     message = f"keras-triton could not compile {what} and runs it on torch: {reason}"
     if module is not None:
         message += f" {_reproduction(module, target)}"
     warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def warn_once(what: str, message: str) -> None:
+    """Says once in a process what a user ought to know of a step or kernel."""
+    if _is_news(what, message):
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _is_news(what: str, reason: str) -> bool:
+    """Whether nobody was told yet."""
+    known = (what, reason) in _warned
+    _warned.add((what, reason))
+    return not known
 
 
 def _reproduction(module: ir.Module, target: Target) -> str:

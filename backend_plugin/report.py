@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
 from mlir import ir
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,8 @@ from rich.table import Table
 from keras_triton.kernels.device import Device
 from keras_triton.lowering.dialect import walk
 from keras_triton.lowering.extern import Extern
+from keras_triton.lowering.memory.fit import Fit
+from keras_triton.lowering.peak import Peak, peak_of, result_bytes
 from keras_triton.lowering.plan import Call, Copy, Plan
 from keras_triton.lowering.plan import walk as plan_walk
 from keras_triton.lowering.region import kernel_kind
@@ -53,6 +56,7 @@ class Row:
         reason: why it was not fused with its neighbour, or "".
         times: how often a step launches it; None where a while loop decides that (its bytes are then
             those of one iteration).
+        again: why it makes values a second time, or "".
     """
 
     kernel: str
@@ -63,6 +67,13 @@ class Row:
     fallback: str = ""
     reason: str = ""
     times: int | None = 1
+    again: str = ""
+
+    @property
+    def note(self) -> str:
+        """What a reader is told of it beside its figures."""
+        fallback = f"fallback: {self.fallback}" if self.fallback else self.reason
+        return "; ".join(note for note in (self.again, fallback) if note)
 
     @property
     def bytes(self) -> int:
@@ -92,6 +103,9 @@ class Report:
     """A compiled step: its launches in order, and the memory they need.
 
     Attributes:
+        peak: the memory that it takes; of two programs that of the one that takes more.
+        fitted: what became of a budget of memory; None if there was none, or nothing to do for it.
+        float32_products: their precision, as `torch.get_float32_matmul_precision` names it.
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
         records: what `html` shows of each program; only `explain` keeps any.
     """
@@ -99,8 +113,10 @@ class Report:
     step: str
     target: str
     rows: tuple[Row, ...]
-    arena_bytes: int = 0
+    peak: Peak = field(default_factory=Peak)
     floor: Floor | None = None
+    fitted: Fit | None = None
+    float32_products: str = "highest"
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
@@ -115,9 +131,9 @@ class Report:
     def followed_by(self, backward: Report) -> Report:
         """The report of both passes of a function; `backward` marks the kernels of its own."""
         rows = [replace(row, kernel=f"backward/{row.kernel}") for row in backward.rows]
-        arena_bytes = max(self.arena_bytes, backward.arena_bytes)
+        peak = max(self.peak, backward.peak, key=lambda peak: peak.bytes)
         records = (*self.records, *backward.records)
-        return replace(self, rows=(*self.rows, *rows), arena_bytes=arena_bytes, records=records)
+        return replace(self, rows=(*self.rows, *rows), peak=peak, records=records)
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -132,11 +148,18 @@ class Report:
     def _loops(self) -> bool:
         return any(row.times != 1 for row in self.rows)
 
+    @property
+    def arena_bytes(self) -> int:
+        """Of the temporaries."""
+        return self.peak.arena
+
     def json(self, gpu: Device | None = None) -> str:
         """All of it; with a GPU, the seconds that its roofline allows each row."""
         body = {
             **asdict(replace(self, records=())),
             "bytes": self.bytes,
+            "arena_bytes": self.arena_bytes,
+            "peak_bytes": self.peak.bytes,
             "fallbacks": len(self.fallbacks),
         }
         del body["records"]
@@ -170,7 +193,32 @@ class Report:
         return (
             f"{self.step} on {self.target}: {len(self.rows)} launches{within}, "
             f"{len(self.fallbacks)} fallbacks, "
-            f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries"
+            f"{self.bytes / 1e6:.2f} MB moved, {self.arena_bytes / 1e6:.2f} MB of temporaries, "
+            f"float32 products: {self.float32_products}"
+        )
+
+    def memory(self) -> str:
+        """The memory that the step takes at its peak, and what for."""
+        peak = self.peak
+        parts = (
+            (peak.arguments, "variables and batch"),
+            (peak.outputs, "results"),
+            (peak.arena, "temporaries"),
+            (peak.workspace, "beside them in one launch"),
+        )
+        shown = ", ".join(f"{nbytes / 1e6:.2f} {what}" for nbytes, what in parts if nbytes)
+        return f"{peak.bytes / 1e6:.2f} MB at the peak: {shown}" if peak.bytes else ""
+
+    def budget(self) -> str:
+        """What a budget of memory changed."""
+        fit = self.fitted
+        if fit is None:
+            return ""
+        again = sum(bool(row.again) for row in self.rows)
+        return (
+            f"{fit.after / 1e6:.2f} MB of variables, batch, results and temporaries instead of "
+            f"{fit.before / 1e6:.2f} MB: {again} launches make values again, and that is "
+            f"{'within' if fit.is_within else 'NOT within'} the budget of {fit.budget / 1e6:.2f} MB"
         )
 
     def compared(self) -> str:
@@ -190,7 +238,8 @@ class Report:
         """
         console = console or Console()
         wide = console.width >= WIDE
-        title = "\n".join(line for line in (self.summary(), self.compared()) if line)
+        lines = self.summary(), self.memory(), self.budget(), self.compared()
+        title = "\n".join(line for line in lines if line)
         table = Table(title=title, title_justify="left")
         for name in ("kernel", "runs as", "layers"):
             table.add_column(name, overflow="fold")
@@ -203,8 +252,7 @@ class Report:
             cells = [row.kernel, row.how, "\n".join(row.layers)]
             cells += [show(row) for show in numbers.values()]
             if wide:
-                note = f"fallback: {row.fallback}" if row.fallback else row.reason
-                cells += [counted(row.ops), note]
+                cells += [counted(row.ops), row.note]
             table.add_row(*cells)
         console.print(table)
         if not wide:
@@ -232,7 +280,14 @@ def columns(wide: bool, loops: bool, gpu: Device | None) -> dict[str, Callable[[
 def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
     """The report of a plan whose kernels a target compiled."""
     rows = (_repeated(_row(item, plan, compiled), times) for item, times in plan_walk(plan.steps))
-    return Report(step, target, tuple(rows), plan.arena_bytes)
+
+    def workspace(call: Call) -> int:
+        made = compiled[call.kernel]
+        return made.scratch + (result_bytes(call) if made.copied else 0)
+
+    peak, fitted = peak_of(plan, workspace), Fit.of(plan.module)
+    precision = torch.get_float32_matmul_precision()
+    return Report(step, target, tuple(rows), peak, fitted=fitted, float32_products=precision)
 
 
 def _repeated(row: Row, times: int | None) -> Row:
@@ -248,10 +303,12 @@ def _row(item: Call | Copy, plan: Plan, compiled: Mapping[str, Compiled]) -> Row
     function = plan.kernels[item.kernel]
     extern = Extern.of(function)
     if extern is not None:
-        return Row(item.kernel, made.how, layers, (extern.target,), cost, made.fallback)
+        called = (extern.target,)
+        return Row(item.kernel, made.how, layers, called, cost, made.fallback, again=item.again)
     within = tuple(_strings(function, "keras.layers"))
     reason = _grouped(_strings(function, "keras.reason"))
-    return Row(item.kernel, made.how, within, _ops(function), cost, made.fallback, reason)
+    ops, fallback = _ops(function), made.fallback
+    return Row(item.kernel, made.how, within, ops, cost, fallback, reason, again=item.again)
 
 
 def _strings(function: ir.OpView, name: str) -> list[str]:

@@ -6,12 +6,14 @@ KERAS_TRITON_CACHE: a directory; compiled steps, tuning results, failing modules
     cache).
 KERAS_TRITON_CACHE_SIZE: megabytes that compiled steps may take there; 0 keeps none.
 KERAS_TRITON_AUTOTUNE: none, quick or full; how long configurations are searched.
+KERAS_TRITON_MEMORY_BUDGET: bytes ("2GiB") or a share ("0.8"); what a step may take at its peak.
 KERAS_TRITON_VERBOSE: 0, 1 or 2; what is printed at exit.
 """
 
 import atexit
 import functools
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -26,7 +28,7 @@ Target = Literal["auto", "triton", "cpu", "interpret", "reference"]
 Effort = Literal["none", "quick", "full"]
 
 PREFIX = "KERAS_TRITON_"
-NAMES = ("TARGET", "DUMP", "CACHE", "CACHE_SIZE", "AUTOTUNE", "VERBOSE")
+NAMES = ("TARGET", "DUMP", "CACHE", "CACHE_SIZE", "AUTOTUNE", "MEMORY_BUDGET", "VERBOSE")
 LEVELS = ("0", "1", "2")
 
 
@@ -46,6 +48,8 @@ class Settings:
     cache: where compiled steps, tuning results and failing modules are kept between runs.
     cache_size: megabytes that compiled steps may take there; 0 keeps none.
     autotune: how long configurations are searched.
+    memory_budget: bytes that a step may take at its peak, or (a float) a share of what it takes
+        otherwise; values are computed again rather than kept until that fits.
     verbose: at exit 0 says nothing, 1 a line for each compiled step, 2 a table for each.
     """
 
@@ -54,6 +58,7 @@ class Settings:
     cache: Path = field(default_factory=default_cache)
     cache_size: int = 500
     autotune: Effort = "none"
+    memory_budget: int | float | None = None
     verbose: int = 0
 
 
@@ -84,6 +89,30 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(value)
 
 
+UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{unit}": base**power
+    for unit, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("KMGT", 1)
+}
+
+
+def _memory(environment: Mapping[str, str], name: str) -> int | float | None:
+    """The value of a variable that holds bytes, with a unit or not, or a share of at most 1."""
+    value = environment.get(PREFIX + name)
+    if not value:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B|)", value)
+    number = float(match[1]) if match else 0.0
+    if match and number > 0 and match[2] in UNITS:
+        if not match[2] and "." in match[1] and number <= 1:
+            return number
+        if match[2] or "." not in match[1]:
+            return int(number * UNITS[match[2]])
+    raise ValueError(
+        f"{PREFIX}{name} must be bytes, such as 2GiB or 500MB, or a share such as 0.8, not {value!r}."
+    )
+
+
 def read(environment: Mapping[str, str]) -> Settings:
     """Settings from a mapping of variables.
 
@@ -100,6 +129,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         cache=_directory(environment, "CACHE") or default_cache(),
         cache_size=_number(environment, "CACHE_SIZE", Settings.cache_size),
         autotune=cast(Effort, _choice(environment, "AUTOTUNE", get_args(Effort))),
+        memory_budget=_memory(environment, "MEMORY_BUDGET"),
         verbose=int(_choice(environment, "VERBOSE", LEVELS)),
     )
 

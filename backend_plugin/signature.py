@@ -88,7 +88,7 @@ def sign(structure: Any, *, static_objects: bool, differentiable: bool) -> Argum
     """
     leaves, spec = flatten(structure)
     device = str(get_device()).partition(":")[0]
-    key: list[Hashable] = [device, backend.floatx()]
+    key: list[Hashable] = [device, backend.floatx(), torch.get_float32_matmul_precision()]
     tensors: list[torch.Tensor] = []
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, ARRAYS):

@@ -135,4 +135,4 @@ class SizedProgram:
 
 def planning_of(passes: Sequence[Pass]) -> list[Pass]:
     """Those of a pipeline's passes that plan memory."""
-    return [step for step in edited(passes) if step.gives == "plan" != step.takes]
+    return [step for step in edited(passes) if step.by_size]

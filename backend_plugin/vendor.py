@@ -22,29 +22,31 @@ from .targets.base import Compiled
 
 Tensors = Sequence[torch.Tensor]
 Vendor = Callable[[Tensors, Tensors, dict[str, Any]], None]
-CALLS: dict[str, tuple[str, Vendor]] = {}
+CALLS: dict[str, tuple[str, Vendor, bool]] = {}
 
 
-def vendor(op: str, shown: str) -> Callable[[Vendor], Vendor]:
-    """Registers what computes `keras.<op>` from inputs into outputs; `shown` names it in reports."""
+def vendor(op: str, shown: str, *, copied: bool = True) -> Callable[[Vendor], Vendor]:
+    """Registers what computes `keras.<op>` from inputs into outputs; `shown` names it in reports, and
+    `copied` says whether it first makes results of its own.
+    """
 
     def register(function: Vendor) -> Vendor:
         if op in CALLS:
             raise ValueError(f"two vendor calls for keras.{op}")
-        CALLS[op] = (shown, function)
+        CALLS[op] = (shown, function, copied)
         return function
 
     return register
 
 
-@vendor("matmul", "torch.mm")
+@vendor("matmul", "torch.mm", copied=False)
 def _matmul(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
     a = xs[0].t() if attributes["transpose_a"] else xs[0]
     b = xs[1].t() if attributes["transpose_b"] else xs[1]
     torch.mm(a, b, out=outs[0])
 
 
-@vendor("batch_matmul", "torch.bmm")
+@vendor("batch_matmul", "torch.bmm", copied=False)
 def _batch_matmul(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
     a = xs[0].mT if attributes["transpose_a"] else xs[0]
     b = xs[1].mT if attributes["transpose_b"] else xs[1]
@@ -106,7 +108,7 @@ def compile_op(function: ir.OpView) -> Compiled | None:
     order = [list(block.arguments).index(operand) for operand in op.operands]
     returned = [list(op.results).index(value) for value in rest[0].operands]
     if name in CALLS:
-        shown, call = CALLS[name]
+        shown, call, copied = CALLS[name]
         types = [TensorType.of(result) for result in op.results]
 
         def run_call(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
@@ -114,7 +116,7 @@ def compile_op(function: ir.OpView) -> Compiled | None:
             outs = [kept[i] if i in kept else _like(kind, reads) for i, kind in enumerate(types)]
             call([reads[i] for i in order], outs, attributes)
 
-        return Compiled(TensorExecutor(run_call), shown)
+        return Compiled(TensorExecutor(run_call), shown, copied=copied)
     reference = dialect.OPS[name].reference
 
     def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
@@ -123,7 +125,7 @@ def compile_op(function: ir.OpView) -> Compiled | None:
             out.copy_(results[index])
 
     reason = f"keras.{name} has no kernel here yet"
-    return Compiled(TensorExecutor(run), f"torch (meaning of keras.{name})", reason)
+    return Compiled(TensorExecutor(run), f"torch (meaning of keras.{name})", reason, copied=True)
 
 
 def compile_extern(extern: Extern) -> Compiled:
@@ -133,7 +135,7 @@ def compile_extern(extern: Extern) -> Compiled:
         for out, result in zip(writes, call_extern(extern, reads), strict=True):
             out.copy_(result)
 
-    return Compiled(TensorExecutor(run), f"torch {extern.target}", extern.reason)
+    return Compiled(TensorExecutor(run), f"torch {extern.target}", extern.reason, copied=True)
 
 
 def _like(kind: TensorType, reads: list[torch.Tensor]) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """`python -m keras_triton.bench.compiler`: how good the compiler's plans are, told with no hardware.
 
-For each model's train step and each target: launches, bytes moved, their floor, and memory. Nothing is
-compiled or run, so the figures are the same on every machine; `bench/results/compiler.json` holds
-them, and a test makes those of the blocks again: a pass that loses a fusion is seen at once.
+For each model's train step and each target: launches, bytes moved, their floor, and memory beside what
+Keras on torch takes. Nothing is compiled or run, so the figures are the same on every machine;
+`bench/results/compiler.json` holds them, and a test makes those of the blocks again: a pass that loses a
+fusion is seen at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from rich.table import Table
 from triton_keras_loader.environment import installed_version
 
 if TYPE_CHECKING:
-    from keras_triton.lowering.plan import Plan
+    from keras_triton.lowering.plan import Call, Plan
     from keras_triton.lowering.work import Floor
 
     from .launches import Launch
@@ -45,6 +47,9 @@ class Figures:
         floor_bytes: what no fusion can save.
         unfused_bytes, unfused_launches: of the graph op by op.
         arena_bytes: memory for temporaries.
+        peak_bytes: what the step takes at its peak: arguments, results, temporaries, and what a call of
+            torch makes beside them. On a GPU the figure holds for the first guess of configurations.
+        eager_peak_bytes: the same of Keras on torch, op by op; eager.py says what that counts.
     """
 
     model: str
@@ -59,11 +64,18 @@ class Figures:
     unfused_bytes: int
     unfused_launches: int
     arena_bytes: int
+    peak_bytes: int
+    eager_peak_bytes: int
 
     @property
     def ratio(self) -> float:
         """Bytes moved by the floor."""
         return self.bytes / self.floor_bytes
+
+    @property
+    def peak_ratio(self) -> float:
+        """The peak by that of Keras on torch."""
+        return self.peak_bytes / self.eager_peak_bytes
 
 
 def plans(name: str) -> Iterator[tuple[str, Plan, Floor]]:
@@ -86,8 +98,10 @@ def plans(name: str) -> Iterator[tuple[str, Plan, Floor]]:
         yield target, read_plan(lower(module, **asked_by(asking))), floor
 
 
-def figures(name: str) -> Iterator[Figures]:
-    """The figures of a model of blocks.py on each target."""
+def figures(name: str, eager_peak: int) -> Iterator[Figures]:
+    """The figures of a model of blocks.py on each target; `eager_peak` is that of `eager_peaks`."""
+    from keras_triton.lowering.peak import peak_of
+
     from .launches import launches_of
 
     for target, plan, floor in plans(name):
@@ -104,6 +118,8 @@ def figures(name: str) -> Iterator[Figures]:
             unfused_bytes=floor.unfused,
             unfused_launches=floor.unfused_launches,
             arena_bytes=plan.arena_bytes,
+            peak_bytes=peak_of(plan, partial(_workspace, target, plan)).bytes,
+            eager_peak_bytes=eager_peak,
         )
 
 
@@ -117,13 +133,27 @@ def _counted(launches: Sequence[Launch]) -> dict[str, int]:
     return counted
 
 
+def _workspace(target: str, plan: Plan, call: Call) -> int:
+    """What torch makes of a launch before it is copied to its place."""
+    from keras_triton.kernels import spec
+    from keras_triton.lowering.peak import result_bytes
+    from keras_triton.lowering.region import kernel_kind
+    from keras_triton.vendor import CALLS
+
+    kind = kernel_kind(plan.kernels[call.kernel])
+    ours = {"loop", "multi", *spec.all_specs()}
+    if target == "cpu":
+        ours = {"loop", "multi", *(name for name, (_, _, copied) in CALLS.items() if not copied)}
+    return 0 if kind in ours else result_bytes(call)
+
+
 def show(rows: Sequence[Figures], console: Console) -> None:
     table = Table(title="Train steps in mixed_bfloat16 under Adam", title_justify="left")
     for column in ("model", "target"):
         table.add_column(column)
     for column in (
         "launches", "own", "generated", "templates", "torch", "MB", "of the floor", "op by op", "MB op by op",
-        "MB of temporaries",
+        "MB of temporaries", "MB at the peak", "of torch's",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:
@@ -137,6 +167,8 @@ def show(rows: Sequence[Figures], console: Console) -> None:
             str(row.unfused_launches),
             f"{row.unfused_bytes / 1e6:.1f}",
             f"{row.arena_bytes / 1e6:.1f}",
+            f"{row.peak_bytes / 1e6:.1f}",
+            f"{row.peak_ratio:.2f}",
         )
     console.print(table)
 
@@ -176,6 +208,7 @@ def write(rows: Sequence[Figures], path: Path = RESULTS) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("KERAS_BACKEND", "triton")
     from .blocks import BLOCKS, MODELS
+    from .eager import eager_peaks
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
@@ -187,12 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.models if name not in MODELS]
     if unknown:
         parser.error(f"no model is called {unknown[0]!r}; there are {', '.join(MODELS)}")
-    names = options.models or (MODELS if options.all else BLOCKS)
+    names = list(options.models or (MODELS if options.all else BLOCKS))
     if options.launches:
         _list_launches(names)
         return 0
     waiting = Console(stderr=True)
-    rows = [row for name in track(names, "lowering", console=waiting) for row in figures(name)]
+    peaks = eager_peaks(names)
+    shown = track(names, "lowering", console=waiting)
+    rows = [row for name in shown for row in figures(name, peaks[name])]
     if options.write:
         write(rows)
     if options.json:

@@ -19,11 +19,11 @@ arguments by name; generated kernels are launched, interpreted and compiled offl
 Epilogues.  A template ends each tile of its result by calling the constexpr jit function::
 
     @triton.jit
-    def epilogue(acc, rows, cols, offset, mask, outs, extras):
+    def epilogue(acc, rows, cols, offset, mask, outs, extras, part=0):
         y = acc + tl.load(extras[0] + cols, mask=cols < 10, other=0.0).to(acc.dtype)
         tl.store(outs[0] + offset, y.to(outs[0].dtype.element_ty), mask=mask)
 
-wrapped as ``Epilogue(function, outputs, extras)``.  The result is seen as a row-major matrix:
+wrapped as ``Epilogue(function, outputs, extras, sums)``.  The result is seen as a row-major matrix:
 ``acc`` is a [R, C] tile in the accumulation type (float32; float64 in row kernels of float64),
 ``rows`` [R, 1] and ``cols`` [1, C] are its indices, ``offset = rows * columns + cols``, and ``mask``
 [R, C] is false outside the matrix.
@@ -37,10 +37,22 @@ Rules for the generator:
   conv2d ``(image * OH + oh) * OW + ow``, conv2d_input_grad the same over image positions,
   conv2d_kernel_grad ``(kh * KW + kw) * C / groups + c``; columns are the last dimension; literal
   divisions recover the rest,
-- a tile may be part of a row: an epilogue is pointwise, it never reduces,
+- a tile may be part of a row: an epilogue computes elements, and leaves column sums of its tile in row
+  ``part`` of the scratch buffers behind ``outs``, which whoever asked for them adds,
 - a local constant that must stay a compile-time number is annotated ``: tl.constexpr`` (the
   interpreter turns every plain assignment of a number into a tensor),
 - with ``split_k > 1`` the epilogue runs in the second stage, on the complete sum.
+
+Prologues.  A product loads a tile of an operand by calling the constexpr jit function::
+
+    @triton.jit
+    def prologue(ins, rows, cols, offset, mask, first):
+        scale = tl.load(ins[1] + cols, mask=cols < 10, other=0.0)
+        y = tl.load(ins[0] + offset, mask=mask, other=0.0) * scale
+        return tl.where(mask, y, 0.0).to(ins[0].dtype.element_ty)
+
+wrapped as ``Prologue(function, reads, keeps)``; the operand is in memory only if the prologue keeps it
+there for others.
 
 ``interpreted(fn)`` runs the same functions on the CPU with no environment variable (guess
 configurations for the device ``INTERPRETER``);
@@ -51,7 +63,7 @@ functions must come from a file (Triton reads their source) and see ``triton.lan
 from . import conv, conv_grad, gates, loss, matmul, norm, norm_grad, pool, products, softmax
 from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
-from .launch import STORE, Epilogue, Launch, Program, execute
+from .launch import STORE, Epilogue, Launch, Program, Prologue, execute
 from .offline import CAPABILITIES, Report, compile_offline
 from .philox import philox_uniform, philox_word
 from .problem import Problem, TensorSpec, Work
@@ -73,6 +85,7 @@ __all__ = [
     "Launch",
     "Problem",
     "Program",
+    "Prologue",
     "Report",
     "Space",
     "TensorSpec",

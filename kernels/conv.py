@@ -21,11 +21,13 @@ from .gemm import (
     gemm_space,
     grouped_tile,
     max_registers,
+    operand_loads,
+    operand_pointers,
     tile_constexprs,
     unsupported_dtype,
 )
 from .launch import Epilogue, Launch, Program
-from .problem import Attribute, Problem, TensorSpec, Work, wide
+from .problem import Attribute, Problem, TensorSpec, Work, ceil_div, wide
 from .spec import KernelSpec, register
 
 SMALLEST_GROUP = 16
@@ -53,6 +55,7 @@ def conv2d_kernel(
     DILATE_H: tl.constexpr,
     DILATE_W: tl.constexpr,
     GROUPS: tl.constexpr,
+    LOAD_X: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -76,7 +79,7 @@ def conv2d_kernel(
     image = m // (OH * OW)
     top = m // OW % OH * STRIDE_H - PAD_TOP
     left = m % OW * STRIDE_W - PAD_LEFT
-    corner = x + ((image * H + top) * W + left) * C + group * CG
+    corner = (image * H + top) * W + left
     filters = w + group * FG + n
 
     steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
@@ -94,11 +97,10 @@ def conv2d_kernel(
         dy = tap // KW * DILATE_H
         dx = tap % KW * DILATE_W
         inside = (top + dy >= 0) & (top + dy < H) & (left + dx >= 0) & (left + dx < W)
-        pixels = tl.load(
-            corner + (dy * W + dx) * C + channel,
-            mask=inside & (m < M) & (depth[None, :] < K),
-            other=0.0,
-        )
+        pixel = corner + (dy * W + dx)
+        channel += group * CG
+        valid = inside & (m < M) & (depth[None, :] < K)
+        pixels = LOAD_X(x, pixel, channel, pixel * C + channel, valid, tile_n == 0)
         weights = tl.load(
             filters + depth[:, None] * F, mask=(depth[:, None] < K) & (n < FG), other=0.0
         )
@@ -106,7 +108,7 @@ def conv2d_kernel(
 
     cols = group * FG + n
     offset = (share * M + m) * F + cols
-    EPILOGUE(acc, m, cols, offset, (m < M) & (n < FG), outs, extras)
+    EPILOGUE(acc, m, cols, offset, (m < M) & (n < FG), outs, extras, tile_m)
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,12 @@ class Geometry:
             )
         return None
 
+    def is_plain(self) -> bool:
+        """Whether each pixel is read for one position, as by a product."""
+        one = (1, 1)
+        plain = self.filters[:2] == one == self.strides and not any(self.pads)
+        return plain and self.groups == 1
+
     def constexprs(self) -> dict[str, int]:
         n, h, w, c = self.x
         kh, kw, _, f = self.filters
@@ -168,7 +176,8 @@ class Geometry:
 
 def conv_plan(
     kernel: triton.JITFunction,
-    pointers: tuple[str, str],
+    operands: tuple[str, str],
+    loads: tuple[str, ...],
     constexprs: dict[str, int],
     size: GemmSize,
     result: tuple[int, int],
@@ -178,27 +187,32 @@ def conv_plan(
 ) -> Program:
     """The launches of one of the three convolution kernels, whose result is a [rows, cols] matrix.
 
-    ``constexprs`` are the sizes of the convolution.
+    ``loads`` are those of the operands that may be made as they are loaded, ``constexprs`` the sizes of
+    the convolution.
     """
     rows, cols = result
+    # A group has columns of its own, an interleaved grid of an image gradient has not.
+    grids = size.batch // constexprs["GROUPS"]
+    parts = grids * ceil_div(size.m, config.block_m)
 
     def launch(stage: Epilogue, split: int) -> Launch:
         partials = TensorSpec((split, rows, cols), "float32")
         return Launch(
             kernel=kernel,
-            pointers={pointers[0]: pointers[0], pointers[1]: pointers[1], **stage.pointers},
+            pointers={**operand_pointers(operands, loads), **stage.pointers},
             constexprs={
                 **constexprs,
+                **operand_loads(loads),
                 "INDEX": tl.int64 if wide(*problem.operands, partials) else tl.int32,
                 **tile_constexprs(config, problem, stage, split),
             },
             grid=gemm_grid(size, config, split),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
-            max_registers=max_registers(config, problem),
+            max_registers=max_registers(config, problem, stage),
         )
 
-    return gemm_program(launch, rows, cols, config, epilogue)
+    return gemm_program(launch, rows, cols, parts, config, epilogue)
 
 
 def conv2d_reference(
@@ -240,8 +254,8 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
     n, oh, ow, f = g.y
     result, constexprs = (n * oh * ow, f), g.constexprs()
     size = _size(problem)
-    kernel = conv2d_kernel
-    return conv_plan(kernel, ("x", "w"), constexprs, size, result, problem, config, epilogue)
+    kernel, operands, loads = conv2d_kernel, ("x", "w"), ("x",)
+    return conv_plan(kernel, operands, loads, constexprs, size, result, problem, config, epilogue)
 
 
 def _work(problem: Problem) -> Work:
@@ -287,5 +301,7 @@ conv2d = register(
         ),
         work=_work,
         supports=_supports,
+        prologues=("x",),
+        keeps=lambda problem: _geometry(problem).is_plain(),
     )
 )

@@ -43,6 +43,7 @@ def conv2d_input_grad_kernel(
     GROUPS: tl.constexpr,
     PHASE_H: tl.constexpr,
     PHASE_W: tl.constexpr,
+    LOAD_G: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -102,11 +103,10 @@ def conv2d_input_grad_kernel(
         ow = across // STRIDE_W
         met = (up >= 0) & (up % STRIDE_H == 0) & (oh < OH)
         met = met & (across >= 0) & (across % STRIDE_W == 0) & (ow < OW)
-        upstream = tl.load(
-            g + ((image * OH + oh) * OW + ow) * F + (group * FG + filters)[None, :],
-            mask=met & present & (depth[None, :] < depths),
-            other=0.0,
-        )
+        place = (image * OH + oh) * OW + ow
+        channel = (group * FG + filters)[None, :]
+        valid = met & present & (depth[None, :] < depths)
+        upstream = LOAD_G(g, place, channel, place * F + channel, valid, tile_n == 0)
         weights = tl.load(
             w + ((kh * KW + kw)[:, None] * CG + n) * F + (group * FG + filters)[:, None],
             mask=(depth[:, None] < depths) & (n < CG),
@@ -117,7 +117,8 @@ def conv2d_input_grad_kernel(
     rows = (image * H + row) * W + col
     cols = group * CG + n
     offset = (share * (N * H * W) + rows) * C + cols
-    EPILOGUE(acc, rows, cols, offset, present & (n < CG), outs, extras)
+    part = tile_m * (PHASE_H * PHASE_W) + phase_h * PHASE_W + phase_w
+    EPILOGUE(acc, rows, cols, offset, present & (n < CG), outs, extras, part)
 
 
 @triton.jit
@@ -142,6 +143,8 @@ def conv2d_kernel_grad_kernel(
     DILATE_H: tl.constexpr,
     DILATE_W: tl.constexpr,
     GROUPS: tl.constexpr,
+    LOAD_G: tl.constexpr,
+    LOAD_X: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -176,20 +179,15 @@ def conv2d_kernel_grad_kernel(
         row = (position // OW % OH * STRIDE_H)[None, :] + dy
         col = (position % OW * STRIDE_W)[None, :] + dx
         inside = (row >= 0) & (row < H) & (col >= 0) & (col < W)
-        pixels = tl.load(
-            x + ((image * H + row) * W + col) * C + channel,
-            mask=inside & (m < M) & (position[None, :] < K),
-            other=0.0,
-        )
-        upstream = tl.load(
-            g + position[:, None] * F + cols,
-            mask=(position[:, None] < K) & (n < FG),
-            other=0.0,
-        )
+        pixel = (image * H + row) * W + col
+        valid = inside & (m < M) & (position[None, :] < K)
+        pixels = LOAD_X(x, pixel, channel, pixel * C + channel, valid, tile_n == 0)
+        place = position[:, None]
+        upstream = LOAD_G(g, place, cols, place * F + cols, (place < K) & (n < FG), tile_m == 0)
         acc = tl.dot(pixels, upstream, acc, input_precision=PRECISION)
 
     offset = (share * M + m) * F + cols
-    EPILOGUE(acc, m, cols, offset, (m < M) & (n < FG), outs, extras)
+    EPILOGUE(acc, m, cols, offset, (m < M) & (n < FG), outs, extras, tile_m)
 
 
 def conv2d_input_grad_reference(
@@ -250,16 +248,17 @@ def _plan_input(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Pro
     size = _input_size(problem)
     high, across = _phases(geometry)
     constexprs = {**geometry.constexprs(), "PHASE_H": high, "PHASE_W": across}
-    kernel, result = conv2d_input_grad_kernel, (n * h * w, c)
-    return conv_plan(kernel, ("g", "w"), constexprs, size, result, problem, config, epilogue)
+    kernel, operands, loads = conv2d_input_grad_kernel, ("g", "w"), ("g",)
+    result = n * h * w, c
+    return conv_plan(kernel, operands, loads, constexprs, size, result, problem, config, epilogue)
 
 
 def _plan_kernel(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
     geometry = _kernel_geometry(problem)
     size = _kernel_size(problem)
     result = (size.m, geometry.filters[3])
-    kernel, constexprs = conv2d_kernel_grad_kernel, geometry.constexprs()
-    return conv_plan(kernel, ("g", "x"), constexprs, size, result, problem, config, epilogue)
+    kernel, constexprs, loads = conv2d_kernel_grad_kernel, geometry.constexprs(), ("g", "x")
+    return conv_plan(kernel, loads, loads, constexprs, size, result, problem, config, epilogue)
 
 
 def _infer_input(problem: Problem) -> tuple[TensorSpec, ...]:
@@ -291,6 +290,8 @@ conv2d_input_grad = register(
         supports=lambda problem: (
             unsupported_dtype(problem) or _input_geometry(problem).unsupported()
         ),
+        prologues=("g",),
+        keeps=lambda problem: _input_geometry(problem).is_plain(),
     )
 )
 
@@ -315,5 +316,7 @@ conv2d_kernel_grad = register(
         supports=lambda problem: (
             unsupported_dtype(problem) or _kernel_geometry(problem).unsupported()
         ),
+        prologues=("g", "x"),
+        keeps=lambda problem: _kernel_geometry(problem).is_plain(),
     )
 )

@@ -23,7 +23,7 @@ from .gemm import (
     tile_constexprs,
     unsupported_dtype,
 )
-from .launch import STORE, Epilogue, Launch, Program
+from .launch import MOST_REGISTERS, STORE, Epilogue, Launch, Program
 from .problem import Problem, TensorSpec, Work, wide
 from .space import Space
 from .spec import KernelSpec, register
@@ -83,7 +83,7 @@ def gates_kernel(
             tl.store(place, acc.to(product.dtype.element_ty), mask=mask)
         blocks = blocks + (acc,)  # noqa: RUF005
     if ENDS:
-        EPILOGUE(blocks, m, n, m * N + n, mask, outs, extras)
+        EPILOGUE(blocks, m, n, m * N + n, mask, outs, extras, tile_m)
 
 
 def gates_reference(
@@ -151,7 +151,7 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
         num_warps=config.num_warps,
         num_stages=config.num_stages,
         # Bounded more tightly, as a single block would be, some of them spill on sm_100.
-        max_registers=None if max_registers(config, problem) is None else 255,
+        max_registers=None if max_registers(config, problem, epilogue) is None else MOST_REGISTERS,
     )
     return Program((launch,))
 

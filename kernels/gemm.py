@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 
 from .device import Device
-from .launch import STORE, Epilogue, Launch, Program
-from .partials import reduce_partials
+from .launch import MOST_REGISTERS, STORE, Epilogue, Launch, Program, load
+from .partials import reduce_partials, row_blocks
 from .problem import ITEM_BYTES, Problem, TensorSpec, ceil_div, next_power_of_two
 from .space import Space, dimension
 
@@ -86,6 +86,18 @@ def gemm_grid(size: GemmSize, config: GemmConfig, split: int) -> tuple[int, int,
     return tiles, size.batch, split
 
 
+def operand_pointers(
+    operands: tuple[str, ...], loads: tuple[str, ...]
+) -> dict[str, str | tuple[str, ...]]:
+    """The kernel's pointer parameters, of operands by their own names: those in ``loads`` are tuples."""
+    return {name: (name,) if name in loads else name for name in operands}
+
+
+def operand_loads(loads: tuple[str, ...]) -> dict[str, Any]:
+    """The constants that tell a kernel how to load operands: as they are."""
+    return {f"LOAD_{name.upper()}": load for name in loads}
+
+
 def tile_constexprs(
     config: GemmConfig, problem: Problem, stage: Epilogue, split: int
 ) -> dict[str, Any]:
@@ -101,14 +113,16 @@ def tile_constexprs(
     }
 
 
-def max_registers(config: GemmConfig, problem: Problem) -> int | None:
-    """A bound on registers for products without tensor cores, else None.
+def max_registers(config: GemmConfig, problem: Problem, stage: Epilogue) -> int | None:
+    """A bound on registers for products without tensor cores, and for those with column sums, else
+    None.
 
-    Left alone, ptxas spills some of them on sm_80 and sm_90 to fit a third program on an SM.
+    Left alone, ptxas spills some of the former on sm_80 and sm_90 to fit a third program on an SM,
+    and a few bytes of the latter on sm_100.
     """
     if not _is_vector(problem):
-        return None
-    return 128 if config.block_m * config.block_n <= 32 * 32 * config.num_warps else 255
+        return MOST_REGISTERS if stage.sums else None
+    return 128 if config.block_m * config.block_n <= 32 * 32 * config.num_warps else MOST_REGISTERS
 
 
 def gemm_space(size: Callable[[Problem], GemmSize], vector_results: int) -> Space:
@@ -197,17 +211,22 @@ def gemm_program(
     launch: Callable[[Epilogue, int], Launch],
     rows: int,
     cols: int,
+    parts: int,
     config: GemmConfig,
     epilogue: Epilogue,
 ) -> Program:
     """One launch, or a split product (partial tiles, then their sum under the epilogue).
 
-    ``launch(epilogue, split)`` describes the product kernel, whose result is a [rows, cols] matrix.
+    ``launch(epilogue, split)`` describes the product kernel, whose result is a [rows, cols] matrix;
+    ``parts`` is how many of its tiles share a column.
     """
+    if config.split_k > 1:
+        parts = row_blocks(rows, cols, epilogue)
+    sums = {f"sum{i}": TensorSpec((parts, cols), "float32") for i in range(epilogue.sums)}
     if config.split_k == 1:
-        return Program((launch(epilogue, 1),))
+        return Program((launch(epilogue, 1),), sums)
     tiles = launch(STORE, config.split_k)
     tiles = replace(tiles, pointers={**tiles.pointers, "outs": ("partials",)})
     total = reduce_partials("partials", config.split_k, rows, cols, epilogue)
     scratch = {"partials": TensorSpec((config.split_k, rows, cols), "float32")}
-    return Program((tiles, total), scratch)
+    return Program((tiles, total), scratch | sums)

@@ -9,7 +9,7 @@ further results (``mean``, ``lse``...), and the scratch names of the program.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,32 +20,72 @@ from triton.runtime.jit import JITFunction
 from .interpret import interpreted
 from .problem import TensorSpec
 
+MOST_REGISTERS = 255
+"""All that a thread can have."""
+
 
 @triton.jit
-def store(acc, rows, cols, offset, mask, outs, extras):
+def store(acc, rows, cols, offset, mask, outs, extras, part=0):
     """The epilogue that only stores: the tile in the type of the first output."""
     tl.store(outs[0] + offset, acc.to(outs[0].dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def load(ins, rows, cols, offset, mask, first):
+    """The prologue that only loads: the operand's elements, 0 outside of the mask."""
+    return tl.load(ins[0] + offset, mask=mask, other=0.0)
+
+
+@dataclass(frozen=True)
+class Prologue:
+    """What a template takes for the elements of an operand instead of loading them.
+
+    ``function(ins, rows, cols, offset, mask, first)`` gives a tile of them, in the operand's type and 0
+    outside of ``mask``, from the ``reads`` pointers ``ins``. The operand is seen as a row-major matrix
+    of its last axis: ``offset = rows * columns + cols`` has the tile's shape, ``rows``, ``cols`` and
+    ``mask`` broadcast to it. Outside of the mask any of them may lie beyond the operand.
+
+    With ``keeps`` the function stores the tile, too, to one more pointer, in programs with ``first``: of
+    those that load an element exactly one, if no program loads it twice (`KernelSpec.keeps`).
+    """
+
+    function: JITFunction
+    reads: int
+    keeps: bool = False
+
+    def buffers(self, operand: str) -> tuple[str, ...]:
+        """The names of what it reads for an operand, and stores."""
+        kept = (f"{operand}_out",) if self.keeps else ()
+        return (*(f"{operand}_in{i}" for i in range(self.reads)), *kept)
 
 
 @dataclass(frozen=True)
 class Epilogue:
     """What a template does with each tile of its result instead of storing it.
 
-    ``function(acc, rows, cols, offset, mask, outs, extras)`` stores to all ``outputs`` pointers.
+    ``function(acc, rows, cols, offset, mask, outs, extras, part)`` stores to all ``outputs`` pointers.
     The result is seen as a row-major matrix: ``acc`` is a tile of it in the accumulation type,
     ``rows`` is [R, 1], ``cols`` is [1, C], ``offset = rows * columns + cols`` and ``mask`` are
     [R, C].
+
+    After the outputs, ``outs`` holds ``sums`` scratch buffers [parts, columns] of float32, in whose
+    row ``part`` the function stores column sums of its tile: the products' templates (gemm.py) allot
+    them and number the tiles of a column by ``part``; other templates take no sums, and pass no part.
     """
 
     function: JITFunction = store
     outputs: int = 1
     extras: int = 0
+    sums: int = 0
 
     @property
     def pointers(self) -> dict[str, tuple[str, ...]]:
         """The kernel parameters ``outs`` and ``extras``, as buffer names."""
         return {
-            "outs": tuple(f"out{i}" for i in range(self.outputs)),
+            "outs": (
+                *(f"out{i}" for i in range(self.outputs)),
+                *(f"sum{i}" for i in range(self.sums)),
+            ),
             "extras": tuple(f"extra{i}" for i in range(self.extras)),
         }
 
@@ -95,6 +135,27 @@ class Program:
 
     launches: tuple[Launch, ...]
     scratch: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+
+def with_prologues(program: Program, prologues: Mapping[str, Prologue]) -> Program:
+    """The launches of a template whose operands are made as they are loaded: operand -> what makes it.
+
+    Its kernels take each such operand as a tuple of pointers, and what loads of it as ``LOAD_<NAME>``.
+    """
+
+    def launch(given: Launch) -> Launch:
+        mine = {name: made for name, made in prologues.items() if name in given.pointers}
+        pointers = {name: made.buffers(name) for name, made in mine.items()}
+        loads = {f"LOAD_{name.upper()}": made.function for name, made in mine.items()}
+        return replace(
+            given,
+            pointers={**given.pointers, **pointers},
+            constexprs={**given.constexprs, **loads},
+            # Left alone, ptxas spills a few bytes of some on sm_100.
+            max_registers=given.max_registers or (MOST_REGISTERS if mine else None),
+        )
+
+    return replace(program, launches=tuple(launch(given) for given in program.launches))
 
 
 def execute(program: Program, buffers: Mapping[str, torch.Tensor], *, interpret: bool) -> None:

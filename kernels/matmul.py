@@ -14,13 +14,16 @@ from .gemm import (
     gemm_space,
     grouped_tile,
     max_registers,
+    operand_loads,
+    operand_pointers,
     tile_constexprs,
     unsupported_dtype,
 )
 from .launch import Epilogue, Launch, Program
-from .problem import Problem, TensorSpec, Work, wide
+from .problem import Problem, TensorSpec, Work, ceil_div, wide
 from .spec import KernelSpec, register
 
+OPERANDS = ("a", "b")
 LARGEST_BATCH = 65_535
 """The second dimension of a CUDA grid."""
 
@@ -39,6 +42,8 @@ def matmul_kernel(
     A_COL: tl.constexpr,
     B_ROW: tl.constexpr,
     B_COL: tl.constexpr,
+    LOAD_A: tl.constexpr,
+    LOAD_B: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -59,8 +64,8 @@ def matmul_kernel(
     m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(INDEX)[:, None]
     n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)[None, :]
     k = tl.arange(0, BLOCK_K).to(INDEX)
-    a_rows = a + batch * (M * K) + m * A_ROW
-    b_cols = b + batch * (K * N) + n * B_COL
+    a_start = batch * (M * K) + m * A_ROW
+    b_start = batch * (K * N) + n * B_COL
 
     steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
     even: tl.constexpr = K % (BLOCK_K * SPLIT) == 0
@@ -72,13 +77,23 @@ def matmul_kernel(
         if not even:
             a_mask = a_mask & (depth[None, :] < K)
             b_mask = b_mask & (depth[:, None] < K)
-        left = tl.load(a_rows + depth[None, :] * A_COL, mask=a_mask, other=0.0)
-        right = tl.load(b_cols + depth[:, None] * B_ROW, mask=b_mask, other=0.0)
+        deep, high = depth[None, :], depth[:, None]
+        # As the operands lie in memory: a transposed one has the depth in its rows, or its columns.
+        if A_COL == 1:
+            left = LOAD_A(a, batch * M + m, deep, a_start + deep, a_mask, tile_n == 0)
+        else:
+            left = LOAD_A(a, batch * K + deep, m, a_start + deep * A_COL, a_mask, tile_n == 0)
+        if B_COL == 1:
+            right = LOAD_B(b, batch * K + high, n, b_start + high * B_ROW, b_mask, tile_m == 0)
+        else:
+            right = LOAD_B(b, batch * N + n, high, b_start + high * B_ROW, b_mask, tile_m == 0)
         acc = tl.dot(left, right, acc, input_precision=PRECISION)
 
     rows = batch * M + m
     offset = (share * (BATCH * M) + rows) * N + n
-    EPILOGUE(acc, rows, n, offset, (m < M) & (n < N), outs, extras)
+    tiles_m: tl.constexpr = (M + BLOCK_M - 1) // BLOCK_M
+    part = batch * tiles_m + tile_m
+    EPILOGUE(acc, rows, n, offset, (m < M) & (n < N), outs, extras, part)
 
 
 def matmul_reference(
@@ -131,7 +146,7 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
         partials = TensorSpec((split, size.batch, size.m, size.n), "float32")
         return Launch(
             kernel=matmul_kernel,
-            pointers={"a": "a", "b": "b", **stage.pointers},
+            pointers={**operand_pointers(OPERANDS, OPERANDS), **stage.pointers},
             constexprs={
                 "M": size.m,
                 "N": size.n,
@@ -141,16 +156,18 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
                 "A_COL": a_strides[1],
                 "B_ROW": b_strides[0],
                 "B_COL": b_strides[1],
+                **operand_loads(OPERANDS),
                 "INDEX": tl.int64 if wide(*problem.operands, partials) else tl.int32,
                 **tile_constexprs(config, problem, stage, split),
             },
             grid=gemm_grid(size, config, split),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
-            max_registers=max_registers(config, problem),
+            max_registers=max_registers(config, problem, stage),
         )
 
-    return gemm_program(launch, size.batch * size.m, size.n, config, epilogue)
+    parts = size.batch * ceil_div(size.m, config.block_m)
+    return gemm_program(launch, size.batch * size.m, size.n, parts, config, epilogue)
 
 
 def _work(problem: Problem) -> Work:
@@ -177,7 +194,7 @@ def _register(name: str, batch: tuple[int, ...]) -> KernelSpec:
     return register(
         KernelSpec(
             name=name,
-            operands=("a", "b"),
+            operands=OPERANDS,
             results=("out0",),
             kernels=(matmul_kernel,),
             infer=_infer,
@@ -187,6 +204,8 @@ def _register(name: str, batch: tuple[int, ...]) -> KernelSpec:
             cases=_cases(batch),
             work=_work,
             supports=_supports,
+            prologues=OPERANDS,
+            keeps=lambda problem: True,
         )
     )
 

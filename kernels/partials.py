@@ -34,7 +34,19 @@ def reduce_partials_kernel(
     for part in tl.range(0, PARTS):
         start = partials + tl.cast(part, INDEX) * (ROWS * COLS)
         acc += tl.load(start + offset, mask=mask, other=0.0)
-    EPILOGUE(acc, rows, cols, offset, mask, outs, extras)
+    EPILOGUE(acc, rows, cols, offset, mask, outs, extras, tl.program_id(0))
+
+
+def _block(rows: int, cols: int, epilogue: Epilogue) -> tuple[int, int]:
+    """Rows and columns of a program; more rows where each block of them makes a column sum."""
+    block_cols = min(next_power_of_two(cols), 128)
+    elements = 4096 if epilogue.sums else 1024
+    return max(min(next_power_of_two(rows), elements // block_cols), 1), block_cols
+
+
+def row_blocks(rows: int, cols: int, epilogue: Epilogue) -> int:
+    """How many blocks of rows `reduce_partials` makes: the parts of its column sums."""
+    return ceil_div(rows, _block(rows, cols, epilogue)[0])
 
 
 def reduce_partials(
@@ -49,8 +61,7 @@ def reduce_partials(
 
     ``outs`` names the output buffers where they are not ``out0, out1, ...``.
     """
-    block_cols = min(next_power_of_two(cols), 128)
-    block_rows = max(min(next_power_of_two(rows), 1024 // block_cols), 1)
+    block_rows, block_cols = _block(rows, cols, epilogue)
     pointers: dict[str, str | tuple[str, ...]] = {"partials": partials, **epilogue.pointers}
     if outs is not None:
         pointers["outs"] = outs

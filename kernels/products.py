@@ -114,7 +114,7 @@ def products_kernel(
         mask = (m < M) & (n < N)
         if SPLIT == 1:
             mine, more = part_of(outs, instance, OUTPUTS), part_of(extras, instance, EXTRAS)
-            EPILOGUE(acc, rows, n, rows * N + n, mask, mine, more)
+            EPILOGUE(acc, rows, n, rows * N + n, mask, mine, more, tile_m)
         else:
             first = (share * INSTANCES + instance) * (BATCH * M)
             tl.store(outs[0] + (first + rows) * N + n, acc, mask=mask)
@@ -166,7 +166,7 @@ def add_shares_kernel(
         first = (share * INSTANCES + instance).to(INDEX) * (ROWS * COLS)
         acc += tl.load(partials + first + offset, mask=mask, other=0.0)
     mine, more = part_of(outs, instance, OUTPUTS), part_of(extras, instance, EXTRAS)
-    EPILOGUE(acc, rows, cols, offset, mask, mine, more)
+    EPILOGUE(acc, rows, cols, offset, mask, mine, more, tl.program_id(0))
 
 
 def products_reference(
@@ -301,7 +301,7 @@ def _launch(problem: Problem, config: GemmConfig, epilogue: Epilogue, split: int
         grid=(tiles + (ceil_div(size.n, config.block_n) if sums else 0), batch, shares),
         num_warps=config.num_warps,
         num_stages=config.num_stages,
-        max_registers=max_registers(config, problem),
+        max_registers=max_registers(config, problem, epilogue),
     )
 
 

@@ -1,7 +1,7 @@
-"""Reductions along the last axis of a [rows, columns] tile, for generated kernels.
+"""Reductions of a [rows, columns] tile, for generated kernels.
 
-All keep the axis: [R, C] -> [R, 1].  ``tl.max`` and ``tl.min`` drop NaN, on the GPU as in the
-interpreter; ``reduce_max`` and ``reduce_min`` let NaN win, as PyTorch does.
+Those along the last axis keep it: [R, C] -> [R, 1].  ``tl.max`` and ``tl.min`` drop NaN, on the GPU
+as in the interpreter; ``reduce_max`` and ``reduce_min`` let NaN win, as PyTorch does.
 """
 
 from __future__ import annotations
@@ -86,3 +86,9 @@ def reduce_or(x):
     else:
         result = tl.reduce(x, 1, _or, keep_dims=True)
     return result
+
+
+@triton.jit
+def reduce_columns(x, mask):
+    """[R, C] -> [1, C]: sums in float32 of the rows that ``mask`` [R, C] takes."""
+    return tl.sum(tl.where(mask, x.to(tl.float32), 0.0), axis=0, keep_dims=True)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from triton.runtime.jit import JITFunction
 
-from .launch import STORE, Epilogue, Program, execute
+from .launch import STORE, Epilogue, Program, Prologue, execute, with_prologues
 from .problem import Problem, TensorSpec, Work
 from .space import Space
 
 
 def _always(problem: Problem) -> str | None:
     return None
+
+
+def _never(problem: Problem) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,9 @@ class KernelSpec:
     ``plan(problem, config, epilogue)`` the launches, ``reference(*tensors, **attrs)`` the results
     in plain torch in the precision of its arguments, ``supports`` a sentence when the template
     cannot do a problem (else None), ``cases`` problems worth testing, ``epilogues`` whether one is
-    allowed, ``named_results`` the results' names where their number depends on the problem.
+    allowed, ``prologues`` the operands that may be made as they are loaded, and ``keeps`` whether a
+    problem loads each of their elements once for each tile of the result in a row or column of tiles;
+    ``named_results`` are the results' names where their number depends on the problem.
     """
 
     name: str
@@ -42,15 +49,25 @@ class KernelSpec:
     work: Callable[[Problem], Work]
     supports: Callable[[Problem], str | None] = _always
     epilogues: bool = True
+    prologues: tuple[str, ...] = ()
+    keeps: Callable[[Problem], bool] = _never
     named_results: Callable[[Problem], tuple[str, ...]] | None = None
 
-    def program(self, problem: Problem, config: Any, epilogue: Epilogue = STORE) -> Program:
+    def program(
+        self,
+        problem: Problem,
+        config: Any,
+        epilogue: Epilogue = STORE,
+        prologues: Mapping[str, Prologue] = MappingProxyType({}),
+    ) -> Program:
         """The launches for a problem; ValueError with the reason when it is not supported."""
         if reason := self.supports(problem):
             raise ValueError(f"{self.name}: {reason}")
         if epilogue != STORE and not self.epilogues:
             raise ValueError(f"{self.name}: this template takes no epilogue")
-        return self.plan(problem, config, epilogue)
+        for name in prologues.keys() - set(self.prologues):
+            raise ValueError(f"{self.name}: operand {name} takes no prologue")
+        return with_prologues(self.plan(problem, config, epilogue), prologues)
 
     def names(self, problem: Problem) -> tuple[str, ...]:
         """The buffer names of the operands present (optional ones come last and may be absent)."""

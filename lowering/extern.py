@@ -45,6 +45,14 @@ class Extern:
         fields = ir.DictAttr(function.operation.attributes[ATTRIBUTE])
         return cls(*(ir.StringAttr(fields[key]).value for key in ("target", "args", "reason")))
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether equal calls give equal results, whenever they are made. What draws torch's random
+        numbers does not; of an op from elsewhere nobody can say.
+        """
+        ours = self.target.split(".")[0] in ("aten", "prims", "keras_triton")
+        return ours and torch.Tag.nondeterministic_seeded not in parse_target(self.target).tags
+
     def to_attribute(self) -> ir.Attribute:
         """The dictionary attribute, in the current context."""
         fields = {"target": self.target, "args": self.args, "reason": self.reason}

@@ -13,7 +13,7 @@ from mlir import ir
 from torch.utils._sympy.functions import ToFloat
 
 from .errors import DialectError, SizeError
-from .sizes import PRIME, extent
+from .sizes import PRIME, extent, is_symbolic
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     "f64": torch.float64,
@@ -218,6 +218,13 @@ def stage_of(module: ir.Module) -> str:
     if "keras.stage" not in module.operation.attributes:
         raise DialectError("the module has no keras.stage attribute, so its stage is unknown")
     return ir.StringAttr(module.operation.attributes["keras.stage"]).value
+
+
+def is_sized(module: ir.Module) -> bool:
+    """Whether an argument of the module's `@main` has a symbolic size."""
+    main = functions(module).get("main")
+    kinds = main.type.inputs if main else ()
+    return any(is_symbolic(*TensorType.of(kind).shape) for kind in kinds)
 
 
 def layer_of(op: ir.Operation | ir.OpView) -> str:

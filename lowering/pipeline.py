@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mlir import ir
 
 from .edits import edited
 from .errors import LoweringError
-from .mlir import stage_of
+from .mlir import is_sized, stage_of
 from .passes.base import Pass
 from .passes.canonicalize_keras import CanonicalizeKeras
 from .passes.collapse_axes import CollapseAxes
+from .passes.fit_memory import FitMemory
 from .passes.fuse_regions import FuseRegions
 from .passes.group_instances import GroupInstances
 from .passes.hoist_sums import HoistSums
 from .passes.join_products import JoinProducts
 from .passes.lower_to_linalg import ROWS, LowerToLinalg
+from .passes.order_launches import OrderLaunches
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
+from .passes.set_precision import SetPrecision
 from .passes.simplify_loops import SimplifyLoops
+from .passes.split_sums import SplitSums
 
 STAGES = ("keras", "linalg", "regions", "plan")
 # Ops with a Triton template that can be spelled out as loops.
@@ -34,18 +39,28 @@ POOLING = frozenset(
 OnStage = Callable[[ir.Module], None]
 
 
-def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) -> list[Pass]:
+def pipeline(
+    *,
+    decompose: bool = False,
+    rows: int = 0,
+    epilogues: bool = True,
+    budget: int | float | None = None,
+    precision: str = "ieee",
+) -> list[Pass]:
     """The passes in order, as they are unless Python changes them (`edits.py`).
 
     Args:
         decompose: spell row ops and pooling out as loops, which then fuse.
         rows: otherwise, the longest row (elements) of row ops to spell out.
-        epilogues: let pointwise readers of a product or convolution join its kernel, and products
+        epilogues: let loops before and behind a product or convolution join its kernel, and products
             one another's.
+        budget: the memory that a step may take, in bytes or as a share; see `FitMemory`.
+        precision: of float32 products; see `SetPrecision`.
     """
     return [
         CanonicalizeKeras(),  # keras -> keras: one op for equal ones, none for unused ones
         HoistSums(),  # keras -> keras: sums over all iterations of a loop, after it
+        SplitSums(),  # keras -> keras: a factor that few folded axes change, out of the inner sum
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         CollapseAxes(),  # keras -> keras: elementwise work on the axes of products and norms
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op
@@ -62,33 +77,35 @@ def pipeline(*, decompose: bool = False, rows: int = 0, epilogues: bool = True) 
         GroupInstances(  # regions -> regions: equal kernels on many tensors become one
             products=epilogues
         ),
+        SetPrecision(precision),  # regions -> regions: of float32 products
+        OrderLaunches(),  # regions -> regions: in the order that needs the least memory
+        # regions -> regions: values made again, until that fits a budget
+        *([] if budget is None else [FitMemory(budget)]),
         PlanBuffers(),  # regions -> plan: memory and launches
     ]
 
 
 def lower(
-    module: ir.Module,
-    upto: str = "plan",
-    on_stage: OnStage | None = None,
-    *,
-    decompose: bool = False,
-    rows: int = 0,
-    epilogues: bool = True,
+    module: ir.Module, upto: str = "plan", on_stage: OnStage | None = None, **options: Any
 ) -> ir.Module:
     """The module lowered from whatever stage it is in to stage `upto`.
 
-    `on_stage(module)` is called with the module as given and after every pass: verifying, dumping
-    and timing hang there.
+    `options` are those of `pipeline`. `on_stage(module)` is called with the module as given and after
+    every pass: verifying, dumping and timing hang there. Of a module with a symbolic size, what depends
+    on numbers of bytes is left out; see `Pass.by_size`.
 
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
     """
-    passes = edited(pipeline(decompose=decompose, rows=rows, epilogues=epilogues))
+    passes = edited(pipeline(**options))
     if upto not in STAGES or STAGES.index(upto) < STAGES.index(stage_of(module)):
         raise LoweringError(f"a module of stage {stage_of(module)!r} cannot be lowered to {upto!r}")
     report = on_stage or (lambda module: None)
     report(module)
+    sized = is_sized(module)
     for step in _steps(passes, stage_of(module), upto):
+        if sized and step.by_size:
+            continue
         module = step.run(module)
         report(module)
     return module

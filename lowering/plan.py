@@ -44,12 +44,15 @@ class PlanArg:
 
 @dataclass(frozen=True)
 class Call:
-    """A launch of a kernel or extern; the last `outputs` operands are written."""
+    """A launch of a kernel or extern; the last `outputs` operands are written. `again` says why it
+    makes values a second time, if it does.
+    """
 
     kernel: str
     operands: tuple[Ref, ...]
     outputs: int
     layer: str
+    again: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from mlir import ir
 
 from .errors import DialectError
+from .memory.fit import made_again
 from .mlir import TensorType, callee, functions, layer_of, stage_of
 from .plan import Call, Copy, Loop, Plan, PlanArg, Ref, Step, While, walk
 
@@ -106,7 +107,8 @@ class _Reader:
             return Copy(source, target, layer_of(op))
         elif op.name == "func.call":
             operands = tuple(self.ref(value) for value in op.operands)
-            return Call(callee(op), operands, self.outputs[callee(op)], layer_of(op))
+            outputs, again = self.outputs[callee(op)], made_again(op)
+            return Call(callee(op), operands, outputs, layer_of(op), again)
         elif op.name == "scf.for":
             return self._for(op)
         elif op.name == "scf.while":

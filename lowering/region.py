@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mlir import ir
 
 from .errors import RegionError
-from .indexing import Dims, Index, map_dims, window
+from .indexing import Dims, Index, map_dims, plain, window
 from .lookups import Lookup, lookups_of
 from .mlir import TensorType, layer_of
 
@@ -58,6 +58,8 @@ class Stage:
     Attributes:
         kind: "full", "reduce" or "row".
         type: the result's type.
+        axes: for each axis of the result the dim that it runs over: in order, but for a "full" stage of
+            a region that reduces, whose result may be stored in another order.
         reads: its inputs, in the order of the body's first arguments.
         block: the body; its last argument is the accumulator of a "reduce".
         combiner: for "reduce", the op that folds ("arith.addf"), else "".
@@ -68,6 +70,7 @@ class Stage:
 
     kind: str
     type: TensorType
+    axes: tuple[int, ...]
     reads: tuple[Read, ...]
     block: ir.Block
     combiner: str
@@ -276,7 +279,7 @@ class _Reader:
         """The stages that make a result, or its pieces."""
         if not _is_inserted(value):
             stage = self._stage_of(value)
-            return [Store(stage, result, tuple(range(self.stages[stage].type.rank)))]
+            return [Store(stage, result, self.stages[stage].axes)]
         stores = []
         while _is_inserted(value):
             piece, around = value.owner.operands
@@ -323,7 +326,8 @@ class _Reader:
         maps = [map_dims(attribute) for attribute in op.attributes["indexing_maps"]]
         kind = self._kind(generic)
         rank = len(self.parallel) + (len(self.reduction) if kind == "full" else 0)
-        if maps[-1] != tuple(range(rank)):
+        axes = plain(maps[-1])
+        if axes is None or self._order(axes, kind) != tuple(range(rank)):
             raise RegionError(f"{self.name}: a {kind} stage writes at identity, not {maps[-1]}")
         reads = tuple(
             self._read(value, dims)
@@ -332,7 +336,11 @@ class _Reader:
         block = op.regions[0].blocks[0]
         combiner, value = self._yielded(block, kind)
         made, lookups = TensorType.of(op.results[0]), lookups_of(block, self.arguments)
-        return Stage(kind, made, reads, block, combiner, value, layer_of(op), lookups)
+        return Stage(kind, made, axes, reads, block, combiner, value, layer_of(op), lookups)
+
+    def _order(self, axes: tuple[int, ...], kind: str) -> tuple[int, ...]:
+        """The axes as they must be in order."""
+        return tuple(sorted(axes)) if kind == "full" and self.reduction else axes
 
     def _kind(self, generic: ir.OpView) -> str:
         extents, kinds = extents_of(generic), iterators(generic)
@@ -357,7 +365,7 @@ class _Reader:
             if value == argument:
                 return Read("argument", index, dims)
         index = self._stage_of(value)
-        if dims != tuple(range(len(dims))):
+        if dims != self.stages[index].axes:
             raise RegionError(
                 f"{self.name}: a value made inside is read through {dims}, not where it is made"
             )

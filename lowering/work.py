@@ -23,9 +23,11 @@ from .errors import LoweringError
 from .extern import Extern
 from .loops import Scan, loop_of
 from .mlir import TensorType, callee, functions, stage_of
+from .operands import meetings
 from .ops import CONTRACTIONS
 from .plan import Call, Copy, Plan
 from .region import Region, extents_of, kernel_kind, read_region
+from .templates import read_template
 
 # Calls of torch that are contractions, by a part of their name.
 _TORCH_CONTRACTIONS = ("convolution", "conv", "mm", "attention")
@@ -218,9 +220,24 @@ def kernel_flops(function: ir.OpView) -> int:
     """Arithmetic operations of one launch of a kernel (stage "regions").
 
     A multiply-add is two; a division or an exponential is one, as is each scalar op of a loop at each
-    of its points. What a template computes its own file says. Calls of torch count nothing.
+    of its points, and for an operand that is made as it is loaded, each time that it is. What a template
+    computes its own file says. Calls of torch count nothing.
     """
-    return sum(_flops(op) for op in walk(function.operation))
+    return sum(_flops(op) for op in walk(function.operation)) + _made_again(function)
+
+
+def _made_again(function: ir.OpView) -> int:
+    """Operations on elements of operands that are made as they are loaded, but for the first time."""
+    kind = kernel_kind(function)
+    if kind not in spec.all_specs() or not spec.get(kind).prologues:
+        return 0
+    parts, count = read_template("", kind, function), 0
+    for number, made in parts.prologues.items():
+        _met, loads = meetings(parts.op, number)
+        bodies = (stage.block for stage in made.region.stages)
+        each = sum(_is_arithmetic(op.operation) for body in bodies for op in body.operations)
+        count += (loads - 1) * prod(made.region.parallel) * each
+    return count
 
 
 def _flops(op: ir.Operation) -> int:

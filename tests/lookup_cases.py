@@ -111,6 +111,7 @@ FUNCTIONS = {
     "embedding": (gradient(lambda t, i: F.embedding(i, t)), (x(5, 3), n(2, 4))),
     "padded embedding": (gradient(lambda t, i: F.embedding(i, t, 2)), (x(5, 3), n(2, 4))),
     "one row": (gradient(lambda t, i: torch.ops.aten.index(t, [i]) * 2), (x(5, 3), n())),
+    "a table of one row": (lambda t, i: [t[i - i], t[i - i] * 2], (x(1), n(2, 3))),
     "pooled": (gradient(lambda t, i: F.embedding(i, t).mean(1)), (x(5, 40), n(3, 4))),
     "negative": (gradient(lambda t, i: t[i] + t[i - 5]), (x(5, 3), n(4))),
     "inner axis": (gradient(lambda t, i: t.index_select(1, i).exp()), (x(3, 5, 2), n(4))),

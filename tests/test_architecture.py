@@ -21,6 +21,7 @@ WITHOUT_KERAS = ("kernels", "lowering", "autotune")
 TOP_LEVEL = {
     ".ci",
     ".gitignore",
+    "ACCURACY.md",
     "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",

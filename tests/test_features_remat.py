@@ -7,7 +7,16 @@ from keras import layers, ops
 from numerics import float64
 from twins import assert_alike, assert_equal, calls
 
+from keras_triton.compile import import_captured
+from keras_triton.explanation import capture_example
 from keras_triton.journal import stats
+from keras_triton.lowering.lifetimes import lifetimes, live_bytes
+from keras_triton.lowering.pipeline import lower
+from keras_triton.lowering.plan import walk
+from keras_triton.lowering.plan_reader import read_plan
+from keras_triton.targets.base import asked_by
+from keras_triton.targets.cpu import CpuTarget
+from keras_triton.targets.triton import TritonTarget
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(16, 6)), RANDOM.normal(size=(16, 2))
@@ -77,6 +86,27 @@ def test_compiled_steps_need_less_memory():
         blocks(False, recompute, units=256, depth=4).train_on_batch(X, Y)
         needed.append(stats().reports[-1].arena_bytes)
     assert needed[1] < 0.7 * needed[0]
+
+
+@pytest.mark.parametrize("target", [CpuTarget, TritonTarget], ids=["cpu", "triton"])
+def test_plans_keep_less_for_the_backward_pass(target):
+    """Nothing that makes one op of equal ones, or computes cheap values again, undoes it."""
+    arena, kept = [], []
+    for recompute in (False, True):
+        model = blocks(False, recompute, units=256, depth=4)
+        module = import_captured(capture_example(model, X, Y))
+        plan = read_plan(lower(module, **asked_by(target)))
+        arena.append(plan.arena_bytes)
+        kept.append(_kept_bytes(plan))
+    assert arena[1] < 0.7 * arena[0]
+    assert kept[1] < 0.5 * kept[0]
+
+
+def _kept_bytes(plan):
+    """What waits in the arena when the first launch of the backward pass begins."""
+    launches = [item for item, _ in walk(plan.steps)]
+    first = next(n for n, item in enumerate(launches) if item.layer.endswith("/grad"))
+    return live_bytes(lifetimes(plan), len(launches))[first]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def halved(x):
 
 
 @triton.jit
-def bias_relu(acc, rows, cols, offset, mask, outs, extras):
+def bias_relu(acc, rows, cols, offset, mask, outs, extras, part=0):
     y = acc + tl.load(extras[0] + cols, mask=cols < 17, other=0.0).to(acc.dtype)
     y = y + tl.load(extras[1] + rows, mask=mask, other=0.0).to(acc.dtype)
     tl.store(outs[0] + offset, y.to(outs[0].dtype.element_ty), mask=mask)

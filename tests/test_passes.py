@@ -20,7 +20,7 @@ from keras_triton.lowering.plan import Copy
 from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.lowering.region import kernel_kind, read_instances, read_region
 
-PASSES = {step.name: step for step in pipeline(decompose=True, epilogues=True)}
+PASSES = {step.name: step for step in pipeline(decompose=True, budget=0.9, precision="tf32")}
 # A plan's buffers round to float32.
 ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -359,3 +359,32 @@ def test_grouping_leaves_out_kernels_that_read_a_part_of_an_argument():
         return %t0, %t1 : tensor<4x1xf32>, tensor<5x1xf32> }}""",
     )
     assert list(kernels(module).values()) == ["loop", "loop"]
+
+
+def test_a_split_sum_leaves_out_what_its_condition_does():
+    """The factor of a channel that is off everywhere is infinite, and counts nothing."""
+    module = parse(golden_input("split-sums"))
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    x[0, :, :, 0] = -1.0
+    inputs = [x, torch.zeros_like(x)]
+    wanted, made = (
+        interpret.run(each, inputs) for each in (module, PASSES["split-sums"].run(module))
+    )
+    assert wanted[1].isfinite().all()
+    for want, got in zip(wanted, made, strict=True):
+        torch.testing.assert_close(got, want, equal_nan=True)
+
+
+def test_sums_of_what_depends_on_the_late_factor_are_not_split():
+    """The gradient of a gate by the channel, as in squeeze and excitation."""
+    x, g = "tensor<2x3x5xf32>", "tensor<2x5xf32>"
+    module = main_text(
+        f"%x: {x}, %g: {g}, %d: {x}",
+        f"""-> tensor<5xf32> {{
+        %0 = "keras.broadcast_in_dim"(%g) {{dims = array<i64: 0, 2>, shape = array<i64: 2, 3, 5>}} : ({g}) -> {x}
+        %1 = "keras.exp"(%d) : ({x}) -> {x}
+        %2 = "keras.mul"(%0, %1) : ({x}, {x}) -> {x}
+        %3 = "keras.sum"(%2) {{axes = array<i64: 0, 1>}} : ({x}) -> tensor<5xf32>
+        return %3 : tensor<5xf32> }}""",
+    )
+    assert text(PASSES["split-sums"].run(module)) == text(module)

@@ -29,6 +29,7 @@ def test_values(tmp_path):
             "KERAS_TRITON_CACHE": "~/kernels",
             "KERAS_TRITON_CACHE_SIZE": "20",
             "KERAS_TRITON_AUTOTUNE": "full",
+            "KERAS_TRITON_MEMORY_BUDGET": "1.5GiB",
             "KERAS_TRITON_VERBOSE": "2",
         }
     )
@@ -36,6 +37,16 @@ def test_values(tmp_path):
     assert chosen.dump == tmp_path
     assert chosen.cache == Path.home() / "kernels"
     assert chosen.cache_size == 20
+    assert chosen.memory_budget == 3 << 29
+
+
+@pytest.mark.parametrize(
+    ("value", "budget"),
+    [("4096", 4096), ("2GiB", 2 << 30), ("500 MB", 500_000_000), ("0.8", 0.8), ("1.0", 1.0)],
+)
+def test_a_budget_of_memory_is_bytes_or_a_share(value, budget):
+    found = read({"KERAS_TRITON_MEMORY_BUDGET": value}).memory_budget
+    assert (found, type(found)) == (budget, type(budget))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,10 @@ def test_values(tmp_path):
         ("VERBOSE", "3", "0, 1, 2"),
         ("CACHE_SIZE", "-1", "a whole number"),
         ("CACHE_SIZE", "1 GB", "a whole number"),
+        ("MEMORY_BUDGET", "much", "a share such as 0.8"),
+        ("MEMORY_BUDGET", "1.5", "a share such as 0.8"),
+        ("MEMORY_BUDGET", "0", "a share such as 0.8"),
+        ("MEMORY_BUDGET", "2 gigs", "a share such as 0.8"),
         ("DUMP", __file__, "a directory"),
         ("CACHE", __file__, "a directory"),
     ],

@@ -97,8 +97,26 @@ def test_operations_of_a_product_and_its_epilogue():
     kernels = {name: f for name, f in functions(regions).items() if name.startswith("matmul_tanh")}
     (product,) = kernels.values()
     flops = 2 * ROWS * WIDE * NARROW
-    # tanh, between a rounding up and a rounding down of each element.
-    assert kernel_flops(product) == flops + 3 * ROWS * NARROW
+    # The rounding of the operand; tanh, between a rounding up and a rounding down of each element.
+    assert kernel_flops(product) == flops + ROWS * WIDE + 3 * ROWS * NARROW
+
+
+def test_what_is_made_as_it_is_loaded_counts_each_time():
+    x, w, y = "tensor<1x4x4x8xf32>", "tensor<3x3x8x16xf32>", "tensor<1x2x2x16xf32>"
+    regions = lower(
+        parse(f"""module attributes {{keras.stage = "keras"}} {{
+      func.func @main(%x: {x} {{keras.name = "x"}}, %w: {w} {{keras.name = "w"}}) -> {y} {{
+        %0 = "keras.relu"(%x) : ({x}) -> {x}
+        %1 = "keras.conv2d"(%0, %w) {{strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>,
+            dilations = array<i64: 1, 1>, groups = 1 : i64}} : ({x}, {w}) -> {y}
+        return %1 : {y} }} }}"""),
+        "regions",
+    )
+    (product,) = (f for name, f in functions(regions).items() if name != "main")
+    # An element takes part in 36 multiply-adds on average, 16 each time that a tile loads it: so twice.
+    multiply_adds, elements = 4 * 9 * 8 * 16, 4 * 4 * 8
+    assert multiply_adds // elements == 36
+    assert kernel_flops(product) == 2 * multiply_adds + 2 * elements
 
 
 def test_the_roofline_takes_the_slower_of_memory_and_arithmetic():

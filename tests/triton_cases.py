@@ -25,7 +25,8 @@ TOLERANCE = {
 class Generic:
     """One linalg.generic: ``out = (in(dims), ...) -> type``; `body` ends in a yield of %r.
 
-    ``body`` names its inputs %x0, %x1...; a reduction gives `combiner` and lets %r be folded.
+    ``body`` names its inputs %x0, %x1...; a reduction gives `combiner` and lets %r be folded. The
+    result's axes are the dims ``axes``, or all in order.
     """
 
     out: str
@@ -33,6 +34,7 @@ class Generic:
     type: str
     body: str
     combiner: str = ""
+    axes: tuple[int, ...] = ()
 
 
 def scalar(kind: str) -> str:
@@ -54,7 +56,7 @@ def generic_text(generic: Generic, types: dict[str, str], domain: tuple[int, int
     rank = sum(domain) if generic.combiner else kept
     element = scalar(generic.type)
     maps = [affine(rank, dims) for _, dims in generic.reads]
-    maps.append(affine(rank, tuple(range(kept))))
+    maps.append(affine(rank, generic.axes or tuple(range(kept))))
     kinds = ['"parallel"'] * kept + ['"reduction"'] * (rank - kept)
     ins = ", ".join(f"%{name}" for name, _ in generic.reads)
     in_types = ", ".join(types[name] for name, _ in generic.reads)

@@ -34,7 +34,6 @@ def launch_table(record: Record, anchor: str, gpu: Device | None) -> Markup:
 def _line(
     number: int, row: Row, record: Record, anchor: str, gpu: Device | None, known: list[str]
 ) -> Markup:
-    note = f"fallback: {row.fallback}" if row.fallback else row.reason
     numbers = figures(row, record, gpu).values()
     cells = [
         tag("td", str(number)),
@@ -42,7 +41,7 @@ def _line(
         tag("td", row.how),
         tag("td", layer_links(row.layers, known, anchor)),
         *(tag("td", value, class_="number") for value in numbers),
-        tag("td", note),
+        tag("td", row.note),
     ]
     return tag(
         "tr", *cells, id=f"{anchor}launch-{number}", class_="fallback" if row.fallback else ""

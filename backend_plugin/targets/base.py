@@ -13,6 +13,7 @@ from keras_triton.lowering import interpret
 from keras_triton.lowering.mlir import TensorType
 
 from ..runtime import Executor, TensorExecutor
+from ..settings import settings
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Compiled:
         executor: binds it to memory.
         how: what runs, for reports: "native loop", "torch.mm", "Triton template matmul".
         fallback: why torch runs it although the compiler would have liked to, or "".
+        copied: torch makes results of its own, which are then copied to where they belong.
+        scratch: bytes that a launch takes beside, for partial results.
         files: makes the texts worth dumping, by file name ("relu_0.py", "relu_0.0.ptx"), while the
             plan lives.
     """
@@ -30,6 +33,8 @@ class Compiled:
     executor: Executor
     how: str
     fallback: str = ""
+    copied: bool = False
+    scratch: int = 0
     files: Callable[[], Mapping[str, str]] = dict
 
 
@@ -39,7 +44,7 @@ class Target(Protocol):
     name: str
     decompose: bool  # row ops (softmax, norms, losses) and pooling become loops
     rows: int  # otherwise, the longest row (elements) of row ops that do
-    epilogues: bool  # pointwise consumers go into the kernels of matmul and convolution
+    epilogues: bool  # loops before and behind products and convolutions go into their kernels
     sized: frozenset[str]  # the kinds of kernels that it compiles once for all symbolic sizes
 
     @property
@@ -60,8 +65,18 @@ class Target(Protocol):
 
 
 def asked_by(target: Target | type) -> dict[str, Any]:
-    """The options of `lower` that a target, or any of its class, asks for."""
-    return {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
+    """The options of `lower` that a target, or any of its class, asks for, and those that the process's
+    settings ask for.
+    """
+    asked = {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
+    return asked | {"budget": settings().memory_budget, "precision": float32_products()}
+
+
+def float32_products() -> str:
+    """How precisely kernels multiply float32: as `torch.set_float32_matmul_precision` says. "medium" is
+    as "high", since no kernel splits float32 into bfloat16.
+    """
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def evaluate(

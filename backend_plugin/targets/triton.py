@@ -66,7 +66,11 @@ class TritonTarget:
 
         kind = kernel_kind(function)
         how = f"Triton {kind}" if kind in ("loop", "multi") else f"Triton template {kind}"
-        return Compiled(TensorExecutor(run), how, files=lambda: _files(loaded))
+        use = loaded.generated.template
+        if use is not None and "precision" in use.problem.attrs:
+            how += f" in {use.problem.attrs['precision']}"
+        scratch = sum(spec.bytes for spec in loaded.program.scratch.values())
+        return Compiled(TensorExecutor(run), how, scratch=scratch, files=lambda: _files(loaded))
 
     def _vendor(self, function: ir.OpView, error: EmitError) -> Compiled | Exception:
         """What Triton cannot express runs on torch, with the emitter's sentence as the reason."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -252,11 +252,12 @@ class FunctionBuilder:
         """The element of an argument at these subscripts, one an axis."""
         kind = self.region.arguments[lookup.argument]
         address, stride = [self.pointer(self.arguments[lookup.argument])], kind.size
+        axes: frozenset[str] = frozenset()
         for place, extent in zip(places, kind.shape, strict=True):
             stride //= max(extent, 1)
             if extent != 1:
                 address.append(place.text if stride == 1 else f"{place.text} * {stride}")
-        axes = frozenset().union(*(place.axes for place in places))
+                axes |= place.axes
         mask = self.mask(axes)
         text = f"tl.load({' + '.join(address)}{f', mask={mask}' if mask else ''})"
         return Value(assign("found", text), kind.dtype, axes)
@@ -309,13 +310,20 @@ class FunctionBuilder:
 
     def reduce(self, indices: Sequence[int], also: Sequence[tuple[str, int]] = ()) -> None:
         """One sweep: folds reductions over the columns, and stores full stages (buffer, stage)."""
+        self._fold_all(indices, lambda index: self.body(self.region.stages[index], True), also)
+
+    def _fold_all(
+        self,
+        indices: Iterable[int],
+        folded: Callable[[int], Value],
+        also: Sequence[tuple[str, int]] = (),
+    ) -> None:
         looped = self.domain.columns > self.tiling.columns or self.tiling.slices > 1
         for index in indices if looped else ():
             self.known["accumulator", index] = self._accumulator(self.region.stages[index])
         with self.sweep():
             for index in indices:
-                stage = self.region.stages[index]
-                value = self.body(stage, True)
+                stage, value = self.region.stages[index], folded(index)
                 if looped:
                     self._accumulate(self.known["accumulator", index], stage, value)
                 else:
@@ -361,9 +369,8 @@ class FunctionBuilder:
 
     def store_full(self, buffer: str, index: int) -> None:
         """Stores a full stage; in a region with reductions, within a sweep."""
-        value = self.value(index)
-        dims = range(len(self.domain.extents))
-        coordinates = self.domain.coordinates(self.domain.extents, dims)
+        value, stage = self.value(index), self.region.stages[index]
+        coordinates = self.domain.coordinates(stage.type.shape, stage.axes)
         offset = self.offset(coordinates) or self.row_name
         self.store(buffer, offset, value, frozenset("pr" if self.tiled else "p"))
 
@@ -383,16 +390,19 @@ class FunctionBuilder:
         offset = f"tl.program_id(1) * {self.domain.rows} + {self.row_name}"
         self.store(buffer, offset, self.value(index), frozenset("p"))
 
-    def combine(self, indices: Sequence[int], prefix: str) -> None:
-        """Folds the partial results `prefix + index`, the columns of the domain being slices."""
+    def combine(self, partials: Mapping[int, str], dtype: str = "") -> None:
+        """Folds partial results, the columns of the domain being parts: stage -> its buffer, of
+        `dtype` if that is not the stage's.
+        """
         dims = [len(self.region.parallel), *range(len(self.region.parallel))]
         shape = (self.domain.columns, *self.region.parallel)
-        with self.sweep():
-            for index in indices:
-                stage = self.region.stages[index]
-                coordinates = self.domain.coordinates(shape, dims)
-                value = self.load(f"{prefix}{index}", stage.type.dtype, coordinates, "partial")
-                self.fold(index, self._masked(stage, value))
+
+        def partial_result(index: int) -> Value:
+            stage, coordinates = self.region.stages[index], self.domain.coordinates(shape, dims)
+            kind = dtype or stage.type.dtype
+            return self.load(partials[index], kind, coordinates, "partial")
+
+        self._fold_all(partials, partial_result)
 
     def lines(self) -> str:
         """The function's body."""

@@ -16,9 +16,11 @@ from ..errors import EmitError
 from ..gates import KIND, Gates, block_of, read_gates
 from ..mlir import TensorType, layer_of
 from ..region import Read
+from ..templates import TemplateKernel
 from .kernel import GeneratedKernel, TemplateUse
 from .source import Value
-from .template import EpilogueBuilder, problem_of, spec_of
+from .template import problem_of, spec_of
+from .tile import EpilogueBuilder
 
 
 class _GatesBuilder(EpilogueBuilder):
@@ -48,7 +50,11 @@ def emit_gates(
     if config is None:
         config = template.space.record(template.space.guess(problem, device))
     stored = list(parts.region.outputs)
-    builder = _GatesBuilder(f"{name}_epilogue", parts.region, len(stored))
+    product = parts.product
+    whole = TemplateKernel(
+        product, (), tuple(product.results), {}, parts.extras, parts.region, None, ((), ())
+    )
+    builder = _GatesBuilder(f"{name}_epilogue", whole)
     text = builder.epilogue(stored)
     use = TemplateUse(KIND, problem, dict(config))
     use = replace(use, epilogue=builder.name, outputs=len(stored), extras=len(parts.extras))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from keras_triton.kernels import spec
-from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, execute
+from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, Prologue, execute
 from keras_triton.kernels.problem import Problem, TensorSpec
 
 from ..errors import EmitError
@@ -42,7 +42,10 @@ class TemplateUse:
         problem: its operands and attributes.
         config: its tuning configuration, as a record of its space.
         epilogue: the name of the epilogue function in the source, "" for none.
-        outputs, extras: how many tensors the epilogue stores, and how many more it reads.
+        outputs, extras, sums: how many tensors the epilogue stores, how many more it reads, and how
+            many column sums of its tiles it leaves behind.
+        prologues: operand -> the name of the function that makes it, how many tensors that reads, and
+            whether it stores what it makes.
     """
 
     template: str
@@ -51,6 +54,8 @@ class TemplateUse:
     epilogue: str = ""
     outputs: int = 1
     extras: int = 0
+    sums: int = 0
+    prologues: Mapping[str, tuple[str, int, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class GeneratedKernel:
         source: text of the Python module with its @triton.jit functions.
         inputs, outputs: buffer names, in the order of arguments and results.
         tensors: shape and dtype of each of those buffers.
-        launches: of functions of the source, in order; none for a template.
+        launches: of functions of the source, in order; those after a template's own.
         scratch: temporary buffers.
         template: for a template, which and how.
         table: for a "multi" kernel, its instances.
@@ -165,17 +170,23 @@ class LoadedKernel:
 def load(generated: GeneratedKernel) -> LoadedKernel:
     """Makes a kernel runnable."""
     module = _import(generated) if generated.source else None
+    launches = tuple(_launch(module, launch) for launch in generated.launches)
     if generated.template is None:
-        launches = tuple(_launch(module, launch) for launch in generated.launches)
         return LoadedKernel(generated, Program(launches, generated.scratch))
     use = generated.template
     epilogue = STORE
     if use.epilogue:
-        epilogue = Epilogue(getattr(module, use.epilogue), use.outputs, use.extras)
+        function = getattr(module, use.epilogue)
+        epilogue = Epilogue(function, use.outputs, use.extras, use.sums)
     template = spec.get(use.template)
-    program = template.program(use.problem, template.space.parse(use.config), epilogue)
+    prologues = {
+        operand: Prologue(getattr(module, function), reads, keeps)
+        for operand, (function, reads, keeps) in use.prologues.items()
+    }
+    config = template.space.parse(use.config)
+    program = template.program(use.problem, config, epilogue, prologues)
     scratch = {**program.scratch, **generated.scratch}
-    return LoadedKernel(generated, replace(program, scratch=scratch))
+    return LoadedKernel(generated, Program((*program.launches, *launches), scratch))
 
 
 def _launch(module: ModuleType | None, launch: GeneratedLaunch) -> Launch:

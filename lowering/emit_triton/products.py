@@ -16,10 +16,12 @@ from ..errors import EmitError
 from ..linalg.body import read_block
 from ..mlir import TensorType, layer_of
 from ..products import Instance, read_products
-from ..region import Region, read_stages
+from ..region import Read, Region, read_stages
+from ..templates import TemplateKernel
 from .kernel import GeneratedKernel, TemplateUse
-from .source import DTYPE_NAMES
-from .template import EpilogueBuilder, problem_of, spec_of
+from .source import DTYPE_NAMES, Value
+from .template import problem_of, spec_of
+from .tile import EpilogueBuilder
 
 KIND = "products"
 
@@ -31,6 +33,27 @@ class _Part:
     instance: Instance
     extras: tuple[ir.Value, ...]
     region: Region | None
+
+    def template(self) -> TemplateKernel:
+        """The first product with the loops behind it, as if there was no other."""
+        assert self.region is not None
+        (op, *_), results = self.instance.products, self.instance.results
+        stored = tuple(value for value in results if value != op.results[0])
+        return TemplateKernel(op, (), results, {}, self.extras, self.region, None, (stored, ()))
+
+
+class _SumBuilder(EpilogueBuilder):
+    """Writes an epilogue of several products: `acc` is their sum. As they only count through that, it
+    stands for the first of them, and the others are 0.
+    """
+
+    def read(self, read: Read) -> Value:
+        if read.source == "stage" or read.index <= len(self.extras):
+            return super().read(read)
+        return Value(self.once("nothing", False, self._nothing), "f32", frozenset("p"))
+
+    def _nothing(self) -> str:
+        return self.assign("nothing", "tl.full(acc.shape, 0.0, tl.float32)", False)
 
 
 def emit_products(
@@ -56,8 +79,7 @@ def emit_products(
     text, first = "", parts[0]
     if first.region is not None:
         stored = _stored(first)
-        products = len(first.instance.products)
-        builder = EpilogueBuilder(f"{name}_epilogue", first.region, len(stored), products)
+        builder = _SumBuilder(f"{name}_epilogue", first.template())
         text = builder.epilogue(stored)
         use = replace(use, epilogue=builder.name, outputs=len(stored), extras=len(first.extras))
     block = function.regions[0].blocks[0]
@@ -105,7 +127,7 @@ def _part(name: str, instance: Instance) -> _Part:
     if not instance.stages:
         return _Part(instance, extras, None)
     kept = [value for value in instance.results if value not in made]
-    region = read_stages(name, [*made, *extras], instance.stages, kept)
+    region = read_stages(name, [made[0], *extras, *made[1:]], instance.stages, kept)
     if region.reduction or region.parallel != TensorType.of(made[0]).shape:
         raise EmitError(f"{name}: an epilogue computes at the points of the template's result")
     return _Part(instance, extras, region)

@@ -86,7 +86,7 @@ class _Splitter:
         builder = self._builder(
             f"rows{level}", region, Tiling(self.tiling.rows, columns, 1, self.tiling.wide)
         )
-        builder.combine(reductions, "partials")
+        builder.combine({index: f"partials{index}" for index in reductions})
         for index in kept:
             for buffer in self._homes(index):
                 builder.store_row(buffer, index)

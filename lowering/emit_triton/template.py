@@ -1,25 +1,26 @@
-"""Template kernels: the hand-written kernel's problem, and the epilogue generated for it."""
+"""Template kernels: the hand-written kernel's problem, and what is generated for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mlir import ir
 
 from keras_triton.kernels import spec
 from keras_triton.kernels.device import Device
+from keras_triton.kernels.launch import Epilogue
 from keras_triton.kernels.problem import Problem, TensorSpec
 
 from ..dialect import attributes_of
 from ..errors import EmitError
 from ..mlir import TensorType, layer_of
-from ..region import Region, read_stages
-from .function import FunctionBuilder, Tiling
-from .index import Coordinate
-from .kernel import GeneratedKernel, TemplateUse
-from .source import DTYPE_NAMES, Value
+from ..templates import TemplateKernel, read_template
+from .columns import column_buffer, column_function, column_launch
+from .kernel import GeneratedKernel, GeneratedLaunch, TemplateUse
+from .source import DTYPE_NAMES
+from .tile import EpilogueBuilder, PrologueBuilder
 
 ATTRIBUTE_NAMES = {
     "conv2d_input_grad": {"shape": "x_shape"},
@@ -36,15 +37,8 @@ MATRICES = (
 """Templates over the rows of a matrix, whose ops take tensors of any rank."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """A template's kernel function taken apart: its op, the region after it, what it returns."""
-
-    op: ir.Operation
-    arguments: tuple[ir.Value, ...]
-    extras: tuple[ir.Value, ...]
-    region: Region | None
-    results: tuple[ir.Value, ...]
+PRECISION = "keras.precision"
+"""On a product of float32: how precisely it is computed, if not in full."""
 
 
 def spec_of(tensor: TensorType) -> TensorSpec:
@@ -54,12 +48,13 @@ def spec_of(tensor: TensorType) -> TensorSpec:
 def emit_template(
     name: str, kind: str, function: ir.OpView, config: Mapping[str, Any] | None, device: Device
 ) -> GeneratedKernel:
-    """The kernel of a function with one template op and an optional epilogue.
+    """The kernel of a function with one template op and what stands behind it.
 
     Raises:
         EmitError: no template of that name, or none for these operands; the sentence says why.
+        RegionError: loops that fit not behind the template.
     """
-    parts = _parts(name, kind, function)
+    parts = read_template(name, kind, function)
     problem = problem_of(parts.op, kind)
     if kind not in spec.all_specs():
         raise EmitError(f"keras.{kind} has no template (layer {layer_of(parts.op) or '?'})")
@@ -68,8 +63,14 @@ def emit_template(
         raise EmitError(f"keras.{kind} (layer {layer_of(parts.op) or '?'}): {reason}")
     if config is None:
         config = template.space.record(template.space.guess(problem, device))
-    if parts.region is not None and not template.epilogues:
+    if (parts.epilogue.stages or parts.statistics) and not template.epilogues:
         raise EmitError(f"keras.{kind} takes no epilogue (layer {layer_of(parts.op) or '?'})")
+    operands = template.names(problem)
+    for number in parts.prologues:
+        if operands[number] not in template.prologues:
+            raise EmitError(f"keras.{kind} takes no prologue of its operand {operands[number]}")
+        if parts.op.operands[number] in parts.results and not template.keeps(problem):
+            raise EmitError(f"keras.{kind} loads its operand {operands[number]} more than once")
     return _Assembly(name, kind, parts, problem, config).kernel()
 
 
@@ -77,6 +78,8 @@ def problem_of(op: ir.Operation, kind: str) -> Problem:
     """The template's problem: shapes as the template sees them, attributes by its names."""
     names = ATTRIBUTE_NAMES.get(kind, {})
     attributes = {names.get(key, key): value for key, value in attributes_of(op).items()}
+    if PRECISION in op.attributes:
+        attributes["precision"] = ir.StringAttr(op.attributes[PRECISION]).value
     types = [TensorType.of(value) for value in op.operands]
     if kind in MATRICES:
         columns = types[0].shape[-1]
@@ -93,53 +96,53 @@ def _matrix(tensor: TensorType, rows: TensorType, columns: int) -> TensorType:
     return tensor
 
 
-def _parts(name: str, kind: str, function: ir.OpView) -> Parts:
-    block = function.regions[0].blocks[0]
-    ops = [op.operation for op in block.operations if op.operation.name.startswith("keras.")]
-    if len(ops) != 1 or ops[0].name != f"keras.{kind}":
-        raise EmitError(
-            f"{name}: a {kind} kernel holds one keras.{kind}, not {[op.name for op in ops]}"
-        )
-    op, arguments = ops[0], tuple(block.arguments)
-    stages = [stage for stage in block.operations if stage.operation.name == "linalg.generic"]
-    used = [value for stage in stages for value in list(stage.operation.operands)[:-1]]
-    extras = tuple(argument for argument in arguments if argument in used)
-    made = [stage.operation.results[0] for stage in stages]
-    results = tuple(list(block.operations)[-1].operands)
-    region = None
-    if stages:
-        kept = [value for value in results if value in made]
-        region = read_stages(name, [op.results[0], *extras], stages, kept)
-        if region.reduction or region.parallel != TensorType.of(op.results[0]).shape:
-            raise EmitError(f"{name}: an epilogue computes at the points of the template's result")
-    return Parts(op, arguments, extras, region, results)
-
-
 class _Assembly:
-    """Names the buffers of a template's kernel, and generates its epilogue."""
+    """Names the buffers of a template's kernel, and generates what stands behind it."""
 
     def __init__(
-        self, name: str, kind: str, parts: Parts, problem: Problem, config: Mapping[str, Any]
+        self,
+        name: str,
+        kind: str,
+        parts: TemplateKernel,
+        problem: Problem,
+        config: Mapping[str, Any],
     ) -> None:
         self.name, self.kind, self.parts, self.problem = name, kind, parts, problem
         self.config = config
         self.template = spec.get(kind)
         self.operands = self.template.names(problem)
+        self.is_plain = not parts.epilogue.stages and parts.statistics is None
+        self.reads = {self.operands[i]: made for i, made in parts.prologues.items()}
+        values = list(parts.op.operands)
+        self.kept = {
+            self.operands[i]: values[i] for i in parts.prologues if values[i] in parts.results
+        }
 
     def kernel(self) -> GeneratedKernel:
         inputs, aliases = self._inputs()
         outputs, stored = self._outputs()
-        text = ""
         use = TemplateUse(self.kind, self.problem, dict(self.config))
-        if self.parts.region is not None:
-            builder = EpilogueBuilder(f"{self.name}_epilogue", self.parts.region, len(stored))
-            text = builder.epilogue(stored)
+        texts: list[str] = []
+        for operand, made in self.reads.items():
+            before = PrologueBuilder(f"{self.name}_{operand}", made)
+            texts.append(before.prologue(operand in self.kept))
+            named = {operand: (before.name, len(made.arguments), operand in self.kept)}
+            use = replace(use, prologues={**use.prologues, **named})
+        launches: tuple[GeneratedLaunch, ...] = ()
+        if not self.is_plain:
+            builder = EpilogueBuilder(f"{self.name}_epilogue", self.parts)
+            texts.append(builder.epilogue(stored))
             use = replace(
                 use,
                 epilogue=builder.name,
                 outputs=len(stored),
                 extras=len(self.parts.extras),
+                sums=len(builder.sums),
             )
+        if self.parts.statistics is not None:
+            function = column_function(f"{self.name}_columns", self.parts, self._tiles(use))
+            texts.append(function.text)
+            launches = (column_launch(function, self.parts),)
         tensors = {
             buffer: spec_of(TensorType.of(value))
             for names, values in ((inputs, self.parts.arguments), (outputs, self.parts.results))
@@ -148,26 +151,39 @@ class _Assembly:
         tensors |= {alias: tensors[buffer] for alias, buffer in aliases.items()}
         return GeneratedKernel(
             name=self.name,
-            source=text,
+            source="\n\n".join(texts),
             inputs=inputs,
             outputs=outputs,
             tensors=tensors,
             config=dict(self.config),
+            launches=launches,
             scratch=self._unreturned(outputs),
             template=use,
             aliases=aliases,
         )
 
+    def _tiles(self, use: TemplateUse) -> int:
+        """How many tiles of this configuration share a column."""
+        epilogue = Epilogue(outputs=use.outputs, extras=use.extras, sums=use.sums)
+        config = self.template.space.parse(self.config)
+        scratch = self.template.program(self.problem, config, epilogue).scratch
+        return scratch["sum0"].shape[0]
+
     def _inputs(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """A name for each argument, and the further names it goes by."""
         roles: list[list[str]] = [[] for _ in self.parts.arguments]
+        made = (
+            (f"{operand}_in{i}", value)
+            for operand, prologue in self.reads.items()
+            for i, value in enumerate(prologue.arguments)
+        )
         for role, value in (
             *zip(self.operands, self.parts.op.operands, strict=False),
+            *made,
             *((f"extra{i}", value) for i, value in enumerate(self.parts.extras)),
         ):
-            if value not in self.parts.arguments:
-                raise EmitError(f"{self.name}: operand {role} is not an argument of the kernel")
-            roles[self.parts.arguments.index(value)].append(role)
+            if role not in self.reads:
+                roles[self.parts.arguments.index(value)].append(role)
         names = tuple(mine[0] if mine else f"unused{i}" for i, mine in enumerate(roles))
         aliases = {role: mine[0] for mine in roles for role in mine[1:]}
         return names, aliases
@@ -176,7 +192,7 @@ class _Assembly:
         """A name for each result, and what the epilogue stores: stages, or -1 for the tile."""
         names: list[str] = []
         stored: list[int] = []
-        made = iter(self.parts.region.outputs if self.parts.region else ())
+        made = iter(self.parts.epilogue.outputs)
         further = {
             value: name
             for name, value in zip(
@@ -186,10 +202,14 @@ class _Assembly:
         for value in self.parts.results:
             if value in further:
                 names.append(further[value])
-                continue
-            names.append(f"out{len(stored)}")
-            stored.append(-1 if value == self.parts.op.results[0] else next(made))
-        if len(set(names)) != len(names) or (self.parts.region is None and len(stored) > 1):
+            elif value in self.kept.values():
+                names += [f"{operand}_out" for operand, kept in self.kept.items() if kept == value]
+            elif value in self.parts.made[1]:
+                names.append(column_buffer(self.parts.made[1].index(value)))
+            else:
+                names.append(f"out{len(stored)}")
+                stored.append(-1 if value == self.parts.op.results[0] else next(made))
+        if len(set(names)) != len(names) or (self.is_plain and len(stored) > 1):
             raise EmitError(f"{self.name}: a result of keras.{self.kind} is returned twice")
         return tuple(names), stored
 
@@ -200,102 +220,5 @@ class _Assembly:
         return {
             name: result
             for name, result in named
-            if name not in outputs and not (name == "out0" and self.parts.region is not None)
+            if name not in outputs and not (name == "out0" and not self.is_plain)
         }
-
-
-class EpilogueBuilder(FunctionBuilder):
-    """Writes `function(acc, rows, cols, offset, mask, outs, extras)` for a region of the result.
-
-    Of several products that only count through their sum the last is `acc`, and the others are 0.
-    """
-
-    def __init__(self, name: str, region: Region, outputs: int, products: int = 1) -> None:
-        extras = [f"extras[{i}]" for i in range(len(region.arguments) - products)]
-        arguments = ["acc"] * products + extras
-        self.products = products
-        super().__init__(name, region, Tiling(1, 0, 1, False), arguments)
-        self.columns = region.parallel[-1] if len(region.parallel) > 1 else 1
-        self.result = region.arguments[0]
-
-    def _open_rows(self) -> None:
-        self.row_mask, self.column_mask, self.row_name = "mask", "", "offset"
-        for taken in ("acc", "rows", "cols", "offset", "outs", "extras"):
-            self.names.fresh(taken)
-
-    def read(self, read: Any) -> Value:
-        if read.source == "argument" and read.index < self.products:
-            if read.dims != tuple(range(len(self.region.parallel))):
-                raise EmitError(f"{self.name}: an epilogue reads the template's result where it is")
-            # Not yet rounded to the type the result would have in memory.
-            wide = "f32" if self.result.dtype in ("f16", "bf16") else self.result.dtype
-            name = "acc" if read.index == self.products - 1 else self._nothing()
-            return Value(name, wide, frozenset("p"))
-        return super().read(read)
-
-    def _nothing(self) -> str:
-        def make() -> str:
-            return self.assign("nothing", "tl.full(acc.shape, 0.0, acc.dtype)", False)
-
-        return self.once("nothing", False, make)
-
-    def pointer(self, buffer: str) -> str:
-        return buffer
-
-    def coordinate(self, coordinate: Coordinate) -> str:
-        subscript, inner = _subscript(coordinate, self.columns)
-        text = replace(coordinate, inner=inner).text(subscript)
-        if subscript == "cols" and coordinate.size == self.columns and inner == 1:
-            text = "cols"
-        if text == subscript:
-            return text
-        dims = range(coordinate.first, coordinate.last + 1)
-        stem = "d" + "_".join(str(dim) for dim in dims if self.domain.extents[dim] != 1)
-        return self.once(coordinate, False, lambda: self.assign(stem, text, False))
-
-    def load(
-        self,
-        buffer: str,
-        dtype: str,
-        coordinates: Sequence[Coordinate],
-        stem: str,
-        start: int = 0,
-    ) -> Value:
-        def make() -> Value:
-            address = buffer + "".join(f" + {self.offset([c])}" for c in coordinates)
-            if start:
-                address += f" + {start}"
-            mask = self._mask_of(coordinates)
-            text = f"tl.load({address}{f', mask={mask}' if mask else ''})"
-            return Value(
-                self.assign(stem, text, False), dtype, frozenset("p" if coordinates else "")
-            )
-
-        return self.once((buffer, tuple(coordinates), start), False, make)
-
-    def _mask_of(self, coordinates: Sequence[Coordinate]) -> str:
-        """A mask as small as the address: that of the columns, of the rows, or of the tile."""
-        subscripts = {_subscript(coordinate, self.columns)[0] for coordinate in coordinates}
-        if not subscripts:
-            return ""
-        if subscripts == {"cols"}:
-            return f"cols < {self.columns}"
-        if subscripts == {"rows"}:
-            return f"rows < {self.domain.rows // max(self.columns, 1)}"
-        return "mask"
-
-    def epilogue(self, stored: Sequence[int]) -> str:
-        for place, index in enumerate(stored):
-            value = Value("acc", self.result.dtype) if index < 0 else self.value(index)
-            self.write(f"tl.store(outs[{place}] + offset, {value.tensor()}, mask=mask)")
-        head = f"def {self.name}(acc, rows, cols, offset, mask, outs, extras):"
-        return f"@triton.jit\n{head}\n{self.lines()}"
-
-
-def _subscript(coordinate: Coordinate, columns: int) -> tuple[str, int]:
-    """Which of "offset", "rows" and "cols" a coordinate needs, and its divisor of it."""
-    if columns > 1 and coordinate.inner * coordinate.size <= columns and not coordinate.outermost:
-        return "cols", coordinate.inner
-    if columns > 1 and coordinate.inner % columns == 0:
-        return "rows", coordinate.inner // columns
-    return "offset", coordinate.inner

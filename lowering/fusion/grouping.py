@@ -14,19 +14,19 @@ from math import prod
 from keras_triton.kernels import spec
 
 from ..emit_triton.template import problem_of
-from ..indexing import Dims, plain, rename, terms
-from .graph import Graph, Node, squeezed_dims
+from ..indexing import Dims, plain, rename
+from .graph import Graph, Loop, Node, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
-EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad")
-# Reductions to a scalar of at most this many elements need nothing in common to be one launch.
-SMALL = 4096
+EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 
 @dataclass(eq=False)
 class Group:
-    """Nodes of one kernel, in program order; `template` is the call that the loops finish."""
+    """Nodes of one kernel, in program order; `template` is the call that the loops finish, but for
+    those `before` it, which make its operands.
+    """
 
     nodes: list[int]
     mask: int
@@ -37,6 +37,7 @@ class Group:
     template: int | None = None
     is_loop: bool = False
     is_update: bool = False
+    before: list[int] = field(default_factory=list)
 
     @property
     def domain(self) -> tuple[int, ...]:
@@ -63,12 +64,12 @@ class Limits:
     Attributes:
         max_row: elements of a row that may stay in fast memory from a reduction to its readers.
         epilogues: pointwise readers of a product or convolution join its kernel.
-        recomputes: an exponential computed again costs less than a few bytes moved.
+        reorders: what a reduction stores on its way may lie in another order than it goes.
     """
 
     max_row: int
     epilogues: bool
-    recomputes: bool
+    reorders: bool
 
 
 class Grouping:
@@ -80,6 +81,8 @@ class Grouping:
         self.returned = set(graph.results)
         self.updates = updates
         self.of: list[Group] = []
+        # Node -> why a product reads its value from memory.
+        self.stored: dict[int, str] = {}
         for node in graph.nodes:
             self.add(node)
 
@@ -112,14 +115,29 @@ class Grouping:
             merged = self._merged(first, second)
         except Refusal as refusal:
             return str(refusal)
-        for number in merged.nodes:
-            self.of[number] = merged
-        # What depends on a part of the group now depends on all that the group depends on.
-        beyond = merged.above | merged.mask
-        for group in dict.fromkeys(self.of):
-            if group is not merged and group.above & merged.mask:
-                group.above |= beyond
+        self._join(merged, 0, 0)
         return ""
+
+    def absorb(self, product: int, group: Group) -> None:
+        """Puts all loops of a group before a product, into its kernel."""
+        into = self.of[product]
+        into.template = product
+        into.nodes += group.nodes
+        into.before += group.nodes
+        into.places |= group.places
+        self._join(into, group.mask, group.above)
+
+    def _join(self, group: Group, mask: int, above: int) -> None:
+        """Adds nodes to what a group is, and depends on."""
+        group.mask |= mask
+        group.above = (group.above | above) & ~group.mask
+        for number in group.nodes:
+            self.of[number] = group
+        # What depends on a part of the group now depends on all that the group depends on.
+        beyond = group.above | group.mask
+        for other in dict.fromkeys(self.of):
+            if other is not group and other.above & group.mask:
+                other.above |= beyond
 
     def why_not(self, first: Group, second: Group) -> str:
         """Why `try_merge` would refuse; nothing changes."""
@@ -133,7 +151,7 @@ class Grouping:
         if a.is_update != b.is_update:
             raise Refusal(KEPT_APART)
         shape = self._region(a, b) if a.template is None else self._epilogue(a, b)
-        if self._makes_cycle(a, b) or self._makes_cycle(b, a):
+        if self.makes_cycle(a, b) or self.makes_cycle(b, a):
             raise Refusal("would make a cycle")
         parallel, reduction, places = shape
         nodes = sorted(a.nodes + b.nodes)
@@ -152,7 +170,7 @@ class Grouping:
         self._check_escapes(merged)
         return merged
 
-    def _makes_cycle(self, a: Group, b: Group) -> bool:
+    def makes_cycle(self, a: Group, b: Group) -> bool:
         """Whether a path leads from `a` through another group to `b`."""
         for number in b.nodes:
             for value in self.graph.nodes[number].inputs:
@@ -272,35 +290,87 @@ class Grouping:
             if not full or not self.escapes(number, group.mask):
                 continue
             if group.places[number] != tuple(range(len(group.domain))):
-                raise Refusal("stored in another order than the reduction goes")
+                self._check_order(group, number)
+                continue
             if prod(group.reduction) > (self.limits.max_row if group.parallel else 1024):
                 raise Refusal(f"rows of {prod(group.reduction)} elements are too long to keep")
 
+    def _check_order(self, group: Group, number: int) -> None:
+        """A value that is stored in another order than a reduction goes is made while it is reduced: a row
+        of it lies scattered, so to read it again is to read memory again.
+        """
+        if not self.limits.reorders:
+            raise Refusal("stored in another order than the reduction goes")
+        waiting = [number]
+        while waiting:
+            makers = self.graph.makers(self.graph.nodes[waiting.pop()])
+            inside = [maker for maker in makers if group.mask >> maker & 1]
+            loops = (self.graph.nodes[maker].loop for maker in inside)
+            if any(loop and loop.combiner for loop in loops):
+                raise Refusal("stored in another order than the reduction goes that it waits for")
+            waiting += inside
+
     def _epilogue(self, a: Group, b: Group) -> tuple[tuple[int, ...], tuple[int, ...], Places]:
-        """A pointwise group over the whole result of a template joins the template's kernel."""
+        """What fits behind a template joins its kernel: loops over its result, sums of columns of
+        that, and what follows from them for each column.
+        """
         assert a.template is not None
-        if not b.is_loop or b.template is not None or b.reduction:
-            raise Refusal("only pointwise loops fit behind a template")
+        if not b.is_loop or b.template is not None:
+            raise Refusal("different kinds of kernel")
         template = self.graph.nodes[a.template]
         shape = self.graph.types[template.outputs[0]].shape
-        axes = [axis for axis, dim in enumerate(squeezed_dims(shape)) if dim is not None]
-        if b.parallel != tuple(shape[axis] for axis in axes):
-            raise Refusal(f"different domain: {_shown(b.parallel)} behind {_shown(shape)}")
+        axes = tuple(axis for axis, dim in enumerate(squeezed_dims(shape)) if dim is not None)
+        onto = self._behind(b, shape, axes)
         places = a.places | {
-            number: tuple(axes[dim] for dim in place) for number, place in b.places.items()
+            number: tuple(onto[dim] for dim in place) for number, place in b.places.items()
         }
         for number in b.nodes:
-            loop = self.graph.nodes[number].loop
-            if loop and loop.tables():
-                raise Refusal("nothing is looked up behind a template")
-            for source, dims in loop.reads() if loop else []:
-                producer = self.graph.producer[source]
-                if producer is None or not a.mask >> producer & 1:
-                    continue
-                made = tuple(axes) if producer == a.template else self._made_at(producer, places)
-                if _read_at(places[number], dims) != made:
-                    raise Refusal("read in another order than it is made")
+            self._check_behind(a, number, axes, places)
         return shape, (), places
+
+    def _behind(
+        self, group: Group, shape: tuple[int, ...], axes: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """For each dim of a group the axis of a template's result that it runs over."""
+        *others, last = axes or (None,)
+        sums = (last, *others) if others and last == len(shape) - 1 else ()
+        for order in (axes, sums, sums[:1]):
+            if group.domain == tuple(shape[axis] for axis in order) and (
+                bool(group.reduction) == (order is sums)
+            ):
+                return order
+        if group.reduction:
+            raise Refusal("only pointwise loops and sums of columns fit behind a template")
+        raise Refusal(f"different domain: {_shown(group.parallel)} behind {_shown(shape)}")
+
+    def _check_behind(self, a: Group, number: int, axes: tuple[int, ...], places: Places) -> None:
+        """Whether a loop can read what it does behind a template."""
+        loop = self.graph.nodes[number].loop
+        assert loop is not None
+        if loop.tables():
+            raise Refusal("nothing is looked up behind a template")
+        if loop.combiner and not self._is_partial(loop):
+            raise Refusal("of folds behind a template only float sums are made of partial ones")
+        if len(places[number]) == len(axes) and not loop.combiner and places[number] != axes:
+            raise Refusal("stored in another order than the template's result")
+        for source, dims in loop.reads():
+            producer = self.graph.producer[source]
+            if producer is None or (producer not in places and producer != a.template):
+                continue
+            made = axes if producer == a.template else self._made_at(producer, places)
+            if _read_at(places[number], dims) != made:
+                raise Refusal("read in another order than it is made")
+            if len(places[number]) > len(made):
+                raise Refusal("the sums of columns are known when all tiles are done")
+            if len(places[number]) < len(made):
+                raise Refusal("a column reads elements of itself")
+
+    def _is_partial(self, loop: Loop) -> bool:
+        return loop.combiner == "arith.addf" and loop.body.types[loop.value] in (
+            "f32",
+            "bf16",
+            "f16",
+        )
 
 
 def _read_at(places: tuple[int, ...], dims: Dims) -> tuple[int, ...] | None:
@@ -310,72 +380,3 @@ def _read_at(places: tuple[int, ...], dims: Dims) -> tuple[int, ...] | None:
 
 def _shown(extents: tuple[int, ...]) -> str:
     return "x".join(map(str, extents)) or "a scalar"
-
-
-def group_all(grouping: Grouping) -> None:
-    """Merges what fits: sibling reductions, then producers with readers, then siblings."""
-    _merge_siblings(grouping, reductions=True)
-    changed = True
-    while changed:
-        changed = _merge_edges(grouping)
-        changed = _merge_siblings(grouping, reductions=True) or changed
-    _merge_siblings(grouping, reductions=False)
-    while _merge_edges(grouping):
-        pass
-
-
-def edges(grouping: Grouping, number: int) -> list[int]:
-    """The makers of a node's inputs outside its group, latest first."""
-    makers = grouping.graph.makers(grouping.graph.nodes[number])
-    return sorted((m for m in makers if grouping.of[m] is not grouping.of[number]), reverse=True)
-
-
-def _merge_edges(grouping: Grouping) -> bool:
-    changed = False
-    for number, node in enumerate(grouping.graph.nodes):
-        for maker in edges(grouping, number) if node.loop else []:
-            first, second = grouping.of[maker], grouping.of[number]
-            if first is not second and (first.is_loop or first.template is not None):
-                changed |= not grouping.try_merge(first, second)
-    return changed
-
-
-def _merge_siblings(grouping: Grouping, reductions: bool) -> bool:
-    """Groups of one domain that read a common tensor, or reduce tensors that one kernel makes (those
-    of few elements need neither).
-    """
-    changed = False
-    seen: dict[tuple, list[Group]] = {}
-    for group in grouping.groups():
-        if not group.is_loop or group.template is not None or bool(group.reduction) != reductions:
-            continue
-        if group.is_update:
-            continue
-        for key in _sharing_keys(grouping, group):
-            others = seen.setdefault((group.parallel, group.reduction, key), [])
-            current = grouping.of[group.nodes[0]]
-            for other in dict.fromkeys(grouping.of[g.nodes[0]] for g in others[-4:]):
-                if other is not current and not grouping.try_merge(other, current):
-                    changed = True
-                    current = grouping.of[group.nodes[0]]
-            others.append(current)
-    return changed
-
-
-def _sharing_keys(grouping: Grouping, group: Group) -> list[tuple]:
-    if not group.parallel and prod(group.reduction) <= SMALL:
-        return [("few elements",)]
-    keys: dict[tuple, None] = {}
-    for number in group.nodes:
-        loop = grouping.graph.nodes[number].loop
-        assert loop is not None
-        for source, dims in loop.reads():
-            # Windows of one tensor count as the same: a kernel that makes one can make the other.
-            varying = (dim for dim, _, _ in map(terms, dims) if dim is not None)
-            read = tuple(group.places[number][dim] for dim in varying)
-            if len(read) == len(group.domain):
-                keys[(source, read)] = None
-                maker = grouping.graph.producer[source]
-                if group.reduction and maker is not None:
-                    keys[("made by", grouping.of[maker].nodes[0], read)] = None
-    return list(keys)

@@ -8,7 +8,8 @@ from ..indexing import Dims
 from ..linalg.body import Body
 from ..linalg.write import Named, Writer, attribute_text, string_list
 from ..mlir import TensorType
-from .graph import Graph, Node
+from ..templates import columns_first
+from .graph import Graph, Node, squeezed_dims
 from .grouping import Group, Grouping
 from .inline import cost
 from .join import Joins
@@ -56,6 +57,9 @@ class _KernelWriter:
             node = self.graph.nodes[number]
             if node.loop is None:
                 self._template(node)
+            elif number in self.group.before:
+                if self.group.template in self.grouping.users[node.outputs[0]]:
+                    self._operand(node)
             elif number in self.roots:
                 self._stage(number, node)
             if self.grouping.escapes(number, self.group.mask):
@@ -128,6 +132,9 @@ class _KernelWriter:
             loop = self.graph.nodes[number].loop
             if loop is None:
                 continue
+            if number in self.group.before:
+                roots.add(number)
+                continue
             readers = self.grouping.users[self.graph.nodes[number].outputs[0]]
             inside = [user for user in readers if self.group.mask >> user & 1]
             found = set().union(*(stages[user] for user in inside)) if inside else set()
@@ -170,14 +177,37 @@ class _KernelWriter:
         for value, name, kind in zip(node.outputs, names, types, strict=True):
             self.made[value] = (name, kind)
 
+    def _operand(self, node: Node) -> None:
+        """What makes an operand of the template, in one stage."""
+        loop, (result,) = node.loop, node.outputs
+        assert loop is not None
+        kind, body = self.graph.types[result], Body()
+        axes = tuple(axis for axis, dim in enumerate(squeezed_dims(kind.shape)) if dim is not None)
+
+        def read(source: int, dims: Dims, dtype: str) -> int:
+            maker = self.graph.producer[source]
+            inner = self.graph.nodes[maker].loop if maker in self.group.before else None
+            if inner is None:
+                return body.read(source, dims, dtype)
+            return body.inline(inner.body, inner.value, axes, read)
+
+        value = body.inline(loop.body, loop.value, axes, read)
+        name = self.writer.generic(
+            body, value, kind, kind.shape, self._source, location=node.location, op=loop.op
+        )
+        self.made[result] = (name, kind)
+
     def _stage(self, number: int, node: Node) -> None:
         loop = node.loop
         assert loop is not None
         body = Body()
-        value = self._code(body, number)
-        domain, (result,) = self.group.domain, node.outputs
-        extents = domain[: self._depth(number)] if self.group.template is None else domain
-        kind = self._stage_type(result, extents, loop.combiner)
+        dims = self._dims(number)
+        value = self._code(body, number, dims)
+        (result,) = node.outputs
+        extents = tuple(self.group.domain[axis] for axis in dims)
+        kind, axes = self._stage_type(result, extents, loop.combiner), self._axes(number)
+        if axes:
+            kind = kind.with_shape(loop.extents)
         if loop.combiner and not self._covers(body, value, len(extents)):
             whole = TensorType(extents, body.types[value])
             name = self.writer.generic(
@@ -192,6 +222,7 @@ class _KernelWriter:
             extents,
             self._source,
             combiner=loop.combiner,
+            axes=axes,
             location=node.location,
             op=loop.op,
         )
@@ -199,9 +230,38 @@ class _KernelWriter:
 
     def _stage_type(self, value: int, extents: tuple[int, ...], combiner: str) -> TensorType:
         kind = self.graph.types[value]
-        if self.group.template is not None:
+        if not combiner:
             return kind.with_shape(extents)
-        return kind.with_shape(self.group.parallel if combiner else extents)
+        return kind.with_shape(extents[:1] if self._behind else self.group.parallel)
+
+    def _axes(self, number: int) -> tuple[int, ...]:
+        """The dims of a stage's result where it is stored in another order than a reduction goes."""
+        loop, places = self.graph.nodes[number].loop, self.group.places[number]
+        assert loop is not None
+        if self._behind or loop.combiner or places == tuple(range(len(places))):
+            return ()
+        return places if self.grouping.escapes(number, self.group.mask) else ()
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the stages stand behind a template."""
+        return self.group.template is not None
+
+    def _dims(self, number: int) -> tuple[int, ...]:
+        """The dims of the group that the stage of a loop runs over, in its order.
+
+        Behind a template those are all axes of the result, which loops over its columns alone may
+        leave out but for the last, and sums have in the order of `columns_first`.
+        """
+        whole = tuple(range(len(self.group.domain)))
+        if not self._behind:
+            return whole[: self._depth(number)]
+        loop = self.graph.nodes[number].loop
+        assert loop is not None
+        if loop.combiner:
+            return columns_first(whole)
+        wide = sum(extent != 1 for extent in self.group.domain)
+        return whole if self._depth(number) == wide else whole[-1:]
 
     def _source(self, source: int | Named) -> Named:
         return source if isinstance(source, tuple) else self._named(source)
@@ -212,8 +272,10 @@ class _KernelWriter:
         found = {dim for _, dims in body.reads(value) for dim in dims}
         return found.issuperset(range(rank))
 
-    def _code(self, body: Body, number: int) -> int:
-        """The code of a loop in the group's dims, with the loops that are no stages inlined."""
+    def _code(self, body: Body, number: int, order: tuple[int, ...]) -> int:
+        """The code of a loop, with the loops that are no stages inlined; `order` lists the group's
+        dims that the stage runs over.
+        """
         loop = self.graph.nodes[number].loop
         assert loop is not None
 
@@ -222,17 +284,21 @@ class _KernelWriter:
             if maker is None or not self.group.mask >> maker & 1:
                 return body.read(source, dims, dtype)
             if maker in self.roots or self.graph.nodes[maker].loop is None:
-                return body.read(source, self._inside(source, maker, dims), dtype)
-            return self._code(body, maker)
+                return body.read(source, self._inside(maker, dims, order), dtype)
+            return self._code(body, maker, order)
 
-        return body.inline(loop.body, loop.value, self.group.places[number], read)
+        places = tuple(order.index(dim) for dim in self.group.places[number])
+        return body.inline(loop.body, loop.value, places, read)
 
-    def _inside(self, source: int, maker: int, dims: Dims) -> Dims:
-        """Where a value made inside is read: at identity over the type it has inside."""
-        if self.group.template is None:
+    def _inside(self, maker: int, dims: Dims, order: tuple[int, ...]) -> Dims:
+        """Where a value made inside is read by a stage over `order`: where it is made."""
+        if not self._behind:
             # Its dims stand in the group's order, whatever the order of the value outside.
-            return tuple(range(len(dims) - dims.count(None)))
-        shape = self.graph.types[source].shape
+            return self._axes(maker) or tuple(range(len(dims) - dims.count(None)))
         if maker == self.group.template:
-            return tuple(range(len(shape)))
-        return tuple(range(len(self.group.domain)))
+            made = tuple(range(len(self.group.domain)))
+        else:
+            loop = self.graph.nodes[maker].loop
+            assert loop is not None
+            made = self._dims(maker)[:1] if loop.combiner else self._dims(maker)
+        return tuple(order.index(dim) for dim in made)

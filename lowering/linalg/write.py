@@ -72,10 +72,12 @@ class Writer:
         named: Callable[[Any], Named],
         *,
         combiner: str = "",
+        axes: tuple[int, ...] = (),
         location: str = "",
         op: str = "",
     ) -> str:
-        """One linalg.generic over `extents`: `value`, folded by `combiner` over the last dims.
+        """One linalg.generic over `extents`: `value`, folded by `combiner` over the last dims, or stored so
+        that the result's axes are the dims `axes`.
 
         `named` gives the SSA name and type of a source that the body reads; `op` names the keras
         op.
@@ -89,7 +91,8 @@ class Writer:
             map_text(len(extents), dims, shape)
             for (_, dims), shape in zip(reads, shapes, strict=True)
         ]
-        maps.append(map_text(len(extents), tuple(range(result.rank)), result.shape))
+        written = axes or tuple(range(result.rank))
+        maps.append(map_text(len(extents), written, result.shape))
         start = (
             self.filled(result, neutral(combiner, result.dtype)) if combiner else self.empty(result)
         )

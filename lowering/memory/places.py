@@ -27,7 +27,7 @@ class Place:
     Attributes:
         base: "argument" or "output" (of the function), "next" (the buffer that the next iteration
             reads a carry from), or "arena".
-        index: which one; for the arena, the byte at which it begins.
+        index: which one; for the arena, the number of the buffer.
     """
 
     base: str
@@ -42,8 +42,7 @@ class Carry:
         kind: "place" (each overwrites it), "stack" (each reads what the one before stacked), "history"
             (it lives in the stack of its old values) or "swap" (from one of two buffers into the
             other).
-        index: for "stack" the output, for "history" the root, for "swap" where in the arena the second
-            buffer begins.
+        index: for "stack" the output, for "history" the root, for "swap" the arena's second buffer.
     """
 
     kind: str
@@ -58,7 +57,7 @@ class LoopLayout:
         loop: what it runs.
         functions: their memory, by name.
         carries: how a scan hands on each carry.
-        flag: where in the arena a while loop's condition puts its byte.
+        flag: the arena's buffer in which a while loop's condition puts its byte.
     """
 
     loop: Scan | While
@@ -74,8 +73,8 @@ class Layout:
     Attributes:
         places: of its roots.
         wanted: where each result is to be in the end; what is not there yet is copied.
-        asides: results that are old values of arguments which the function overwrites, and where in
-            the arena they are kept until all is copied.
+        asides: results that are old values of arguments which the function overwrites, and the
+            arena's buffers in which they are kept until all is copied.
         loops: for each step that is a loop, the memory of its functions.
     """
 
@@ -92,7 +91,7 @@ class Layout:
 
 
 class Planner:
-    """Places the values of a module's functions in one arena."""
+    """Places the values of a module's functions; where the arena's buffers lie, `arena.pack()` says."""
 
     def __init__(self, known: Mapping[str, ir.OpView]) -> None:
         self.known = known
@@ -149,7 +148,7 @@ class Planner:
                 layout.loops[number] = self._loop(loop, step)
             dead = {root for root in held if program.last_use.get(root, number) <= number}
             for root in sorted(dead):
-                self.arena.give(layout.places[root].index, program.types[root].nbytes)
+                self.arena.give(layout.places[root].index)
             held -= dead
         return held
 
@@ -186,17 +185,15 @@ class Planner:
             held = self._place_steps(layout)
             if isinstance(loop, While):
                 self._set_aside(layout)
-            program = layout.program
-            used += [(layout.places[r].index, program.types[r].nbytes) for r in sorted(held)]
-            used += [(at, program.results[k].type.nbytes) for k, at in layout.asides.items()]
-            for offset, nbytes in used:
-                self.arena.give(offset, nbytes)
+            used += [layout.places[root].index for root in sorted(held)]
+            for buffer in (*used, *layout.asides.values()):
+                self.arena.give(buffer)
         if isinstance(loop, While):
-            self.arena.give(found.flag, 1)
+            self.arena.give(found.flag)
         return found
 
-    def _carries(self, found: LoopLayout, layout: Layout, step: Step) -> list[tuple[int, int]]:
-        """Decides how carries are handed on; returns the second buffers (offset, bytes)."""
+    def _carries(self, found: LoopLayout, layout: Layout, step: Step) -> list[int]:
+        """Decides how carries are handed on; returns the second buffers."""
         program, buffers = layout.program, []
         kept = {history.carry for history in step.histories}
         for i in range(len(layout.donated)):
@@ -210,9 +207,8 @@ class Planner:
                 found.carries.append(Carry("stack", place.index))
                 layout.wanted[i] = place
             else:
-                nbytes = part.type.nbytes
-                buffers.append((self.arena.take(nbytes), nbytes))
-                found.carries.append(Carry("swap", buffers[-1][0]))
+                buffers.append(self.arena.take(part.type.nbytes))
+                found.carries.append(Carry("swap", buffers[-1]))
                 layout.wanted[i] = Place("next", i)
                 if place is None and program.is_whole(part):
                     layout.places[part.root] = layout.wanted[i]

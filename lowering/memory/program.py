@@ -11,6 +11,7 @@ from mlir import ir
 from ..errors import LoweringError
 from ..loops import Scan, loop_of
 from ..mlir import TensorType, callee
+from .fit import made_again
 from .history import History, histories, places_type
 
 
@@ -27,13 +28,16 @@ class Part:
 
 @dataclass
 class Step:
-    """A call of a kernel, an extern or a loop; `histories` are those of a scan."""
+    """A call of a kernel, an extern or a loop; `histories` are those of a scan, and `again` says why
+    it makes values a second time, if it does.
+    """
 
     callee: str
     inputs: list[Part]
     results: list[Part]
     location: str
     histories: list[History] = field(default_factory=list)
+    again: str = ""
 
     @property
     def roots(self) -> list[int]:
@@ -141,7 +145,7 @@ def _step(
         if number not in found:
             found[number] = program.add_root(TensorType.of(result))
     results = [found[number] for number in range(len(op.results))]
-    return Step(callee(op), operands, results, str(op.location), kept)
+    return Step(callee(op), operands, results, str(op.location), kept, made_again(op))
 
 
 def _updated(program: Program, part: Part, value: ir.Value) -> Part:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 
 from mlir import ir
 
+from ..arena import ALIGNMENT, Packing
 from ..errors import LoweringError
 from ..linalg.write import Writer, argument_text, op_text
 from ..mlir import TensorType
+from .fit import AGAIN, ATTRIBUTE, Fit
 from .memref import Memref, Views
 from .places import Layout, LoopLayout, Place
 from .program import Part, Step
@@ -23,11 +25,13 @@ class PlanText:
         self,
         layout: Layout,
         known: Mapping[str, ir.OpView],
-        arena_bytes: int,
+        packing: Packing,
         write_loop: Callable[[Frame, Step, LoopLayout], None],
+        fitted: Fit | None = None,
     ) -> None:
-        self.layout, self.known, self.arena_bytes = layout, known, max(arena_bytes, 64)
-        self.write_loop = write_loop
+        self.layout, self.known, self.packing = layout, known, packing
+        self.arena_bytes = max(packing.size, ALIGNMENT)
+        self.write_loop, self.fitted = write_loop, fitted
         self.writer = Writer()
         self.constants: dict[int, str] = {}
         self.declared: dict[str, str] = {}
@@ -36,9 +40,10 @@ class PlanText:
         """The whole module; `kernels` are its kernels' names."""
         frame, parameters = self._main()
         frame.write()
+        fitted = f", {ATTRIBUTE} = {self.fitted.to_attribute()}" if self.fitted else ""
         return "\n".join(
             [
-                'module attributes {keras.stage = "plan"} {',
+                f'module attributes {{keras.stage = "plan"{fitted}}} {{',
                 "module @kernels {",
                 *(op_text(self.known[name]) for name in kernels),
                 "}",
@@ -124,10 +129,11 @@ class Frame:
             if key not in self.made:
                 self.made[key] = self.views.piece(self.memory[place], part.start, kind, location)
             return self.made[key]
-        return self.arena(place.index + part.start * kind.torch_dtype.itemsize, kind)
+        return self.arena(place.index, kind, part.start)
 
-    def arena(self, start: int, kind: TensorType) -> Memref:
-        """The arena's bytes from `start` on."""
+    def arena(self, buffer: int, kind: TensorType, first: int = 0) -> Memref:
+        """A buffer of the arena from element `first` on."""
+        start = self.plan.packing.offsets[buffer] + first * kind.torch_dtype.itemsize
         key = (Place("arena", start), 0, kind)
         frame: Frame | None = self
         while frame is not None:
@@ -148,7 +154,10 @@ class Frame:
         self.plan.declare(step, operands)
         kinds = ", ".join(item.text for item in operands)
         names = ", ".join(item.name for item in operands)
-        self.writer.line(f"func.call @{step.callee}({names}) : ({kinds}) -> () {step.location}")
+        again = f' {{{AGAIN} = "{step.again}"}}' if step.again else ""
+        self.writer.line(
+            f"func.call @{step.callee}({names}){again} : ({kinds}) -> () {step.location}"
+        )
 
     def _finish(self) -> None:
         """Copies results to where they are wanted: outputs first, then over arguments."""

@@ -27,6 +27,9 @@ class Pass:
     name: ClassVar[str]
     takes: ClassVar[str]
     gives: ClassVar[str]
+    by_size: ClassVar[bool] = False
+    """What it does follows from numbers of bytes: a module with a symbolic size goes through it for each
+    size."""
 
     @property
     def summary(self) -> str:

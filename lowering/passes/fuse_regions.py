@@ -15,13 +15,17 @@ from typing import ClassVar
 
 from mlir import ir
 
+from keras_triton.kernels import spec
+
 from ..errors import RegionError
 from ..fusion.graph import Graph, Node, read_graph
-from ..fusion.grouping import Group, Grouping, Limits, edges, group_all
+from ..fusion.grouping import Group, Grouping, Limits
 from ..fusion.inline import inline_producers
 from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
+from ..fusion.merging import edges, group_all
 from ..fusion.order import ordered
+from ..fusion.prologue import keep_operands
 from ..fusion.rematerialize import rematerialize
 from ..fusion.updates import update_values
 from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, reshape
@@ -37,7 +41,7 @@ _VIEWS = ("view", "reshape", "join")
 
 @dataclass(frozen=True)
 class FuseRegions(Pass):
-    """Options: `epilogues`, whether pointwise readers of a product or convolution join its kernel;
+    """Options: `epilogues`, whether loops before and behind a product or convolution join its kernel;
     `max_row`, the longest row (elements) that a region may read again after reducing it.
     """
 
@@ -79,11 +83,11 @@ class FuseRegions(Pass):
         inline_producers(graph, updates)
         resolve_pieces(graph)
         graph.drop_dead()
-        grouping = Grouping(
-            graph, updates, Limits(self.max_row, self.epilogues, recomputes=self.epilogues)
-        )
+        limits = Limits(self.max_row, self.epilogues, self.epilogues)
+        grouping = Grouping(graph, updates, limits)
         group_all(grouping)
         rematerialize(grouping)
+        keep_operands(grouping)
         joins = Joins(grouping)
         order = _ordered(grouping, joins)
         names = _names(graph, order, count)
@@ -137,13 +141,13 @@ class _Reasons:
     def of(self, group: Group) -> list[str]:
         """A sentence for each kernel or reshape that `group` reads and is not one with."""
         graph, found = self.grouping.graph, {}
-        if not group.is_loop:
-            return []
         for number in group.nodes:
+            if graph.nodes[number].loop is None and not self._is_template(number):
+                continue
             for maker in edges(self.grouping, number):
                 node = graph.nodes[maker]
                 if any(graph.types[value].rank for value in node.outputs):
-                    found[self._name(maker, node)] = self._why(maker, node, group)
+                    found[self._name(maker, node)] = self._why(number, maker, group)
         return [f"{name}: {why}" for name, why in found.items() if why]
 
     def _name(self, maker: int, node: Node) -> str:
@@ -151,7 +155,13 @@ class _Reasons:
         fallback = str(callee["callee"]) if "callee" in callee else node.kind
         return self.names.get(id(self.grouping.of[maker]), fallback)
 
-    def _why(self, maker: int, node: Node, group: Group) -> str:
+    def _is_template(self, number: int) -> bool:
+        return self.grouping.graph.nodes[number].call in spec.all_specs()
+
+    def _why(self, reader: int, maker: int, group: Group) -> str:
+        node = self.grouping.graph.nodes[maker]
+        if self.grouping.graph.nodes[reader].loop is None or reader in group.before:
+            return self.grouping.stored.get(maker, "")
         if node.kind in _VIEWS:
             source = self.grouping.graph.producer[node.inputs[0]]
             return "" if source is None else f"{node.kind} between"

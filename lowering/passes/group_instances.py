@@ -9,7 +9,7 @@ out of it and back in.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, 
 from ..loops import code
 from ..mlir import TensorType, callee, functions, parse
 from ..products import KINDS
-from ..region import Region, kernel_kind, read_region
+from ..region import Region, kernel_kind, read_instances, read_region
 from .base import Pass
 
 Key = tuple[Any, ...]
@@ -247,7 +247,7 @@ def _caller(
         kernels = [known[callee(call)] for call in calls]
         name = names[id(group)] = _name(kernels, len(made))
         if kernel_kind(kernels[0]) == "loop":
-            made[name] = _multi(name, kernels)
+            made[name] = _multi(name, list(map(read_region, kernels)), kernels)
             operands[name] = [value for call in calls for value in call.operands]
         else:
             made[name], operands[name] = join_alike(name, calls, kernels)
@@ -318,26 +318,27 @@ def _listed(kernel: ir.OpView, attribute: str) -> list[str]:
     )
 
 
-def _multi(name: str, kernels: list[ir.OpView]) -> str:
-    """The kernel of all instances: arguments, stages and results stand instance after instance."""
+def _multi(name: str, regions: Sequence[Region], told: Sequence[ir.OpView]) -> str:
+    """The kernel of all instances: arguments, stages and results stand instance after instance. What
+    its layers are, and why it ends where it does, the kernels `told` say.
+    """
     parameters: list[str] = []
     results: list[Named] = []
     writer = Writer()
-    for i, kernel in enumerate(kernels):
-        region = read_region(kernel)
+    for i, region in enumerate(regions):
         arguments = [(f"%i{i}_a{j}", kind) for j, kind in enumerate(region.arguments)]
         parameters += [f"{text}: {kind}" for text, kind in arguments]
         stages = _stages(writer, region, arguments)
         results += [stages[index] for index in region.outputs]
     layers = list(
-        dict.fromkeys(item for kernel in kernels for item in _listed(kernel, "keras.layers"))
+        dict.fromkeys(item for kernel in told for item in _listed(kernel, "keras.layers"))
     )
     reasons = list(
-        dict.fromkeys(item for kernel in kernels for item in _listed(kernel, "keras.reason"))
+        dict.fromkeys(item for kernel in told for item in _listed(kernel, "keras.reason"))
     )
     attributes = [
         'keras.kernel = "multi"',
-        f"keras.instances = {len(kernels)} : i64",
+        f"keras.instances = {len(regions)} : i64",
         f"keras.layers = {string_list(layers)}",
         *([f"keras.reason = {string_list(reasons)}"] if reasons else []),
     ]
@@ -366,3 +367,59 @@ def _stages(writer: Writer, region: Region, arguments: list[Named]) -> list[Name
         )
         made.append((result, stage.type))
     return made
+
+
+def cut_instances(module: ir.Module, parts: int) -> ir.Module:
+    """The module with each multi kernel that `@main` calls as up to so many, of as many bytes each."""
+    known = functions(module)
+    kernels: dict[str, str] = {}
+    cuts: dict[str, list[tuple[str, slice, slice]]] = {}
+    for name, function in known.items():
+        if kernel_kind(function) == "multi":
+            regions = read_instances(function)
+            for n, (first, last) in enumerate(_even(regions, parts)):
+                cut = f"{name}_part{n}"
+                kernels[cut] = _multi(cut, regions[first:last], [function])
+                reads, makes = len(regions[0].arguments), len(regions[0].results)
+                cuts.setdefault(name, []).append(
+                    (cut, slice(first * reads, last * reads), slice(first * makes, last * makes))
+                )
+    callers = code(module)
+    kept = [op_text(f) for name, f in known.items() if name not in cuts.keys() | callers.keys()]
+    lines = [*kept, *kernels.values(), *(_cut_caller(f, cuts) for f in callers.values())]
+    return parse("\n".join(['module attributes {keras.stage = "regions"} {', *lines, "}"]))
+
+
+def _even(regions: Sequence[Region], parts: int) -> list[tuple[int, int]]:
+    """Runs of instances whose results take about as many bytes."""
+    sizes = [sum(kind.nbytes for kind in region.results) for region in regions]
+    found: list[tuple[int, int]] = []
+    share, first, taken = sum(sizes) / parts, 0, 0
+    for n, nbytes in enumerate(sizes):
+        taken += nbytes
+        if taken >= share * (len(found) + 1) or n == len(sizes) - 1:
+            found.append((first, n + 1))
+            first = n + 1
+    return found
+
+
+def _cut_caller(function: ir.OpView, cuts: Mapping[str, Sequence[tuple[str, slice, slice]]]) -> str:
+    """The function again, with calls of the parts."""
+    writer = Writer()
+    values: dict[ir.Value, Named] = {}
+    block = function.regions[0].blocks[0]
+    values.update({v: (f"%a{i}", TensorType.of(v)) for i, v in enumerate(block.arguments)})
+    for view in block.operations:
+        op = view.operation
+        if callee(op) not in cuts:
+            _write(writer, values, [op], "")
+            continue
+        for name, reads, makes in cuts[callee(op)]:
+            results = list(op.results)[makes]
+            types = [TensorType.of(result) for result in results]
+            operands = [values[value] for value in list(op.operands)[reads]]
+            text = f"{{callee = @{name}}}"
+            made = writer.op("func.call", operands, types, text, str(op.location))
+            values.update(zip(results, zip(made, types, strict=True), strict=True))
+    arguments = [f"%a{i}: {value.type}" for i, value in enumerate(block.arguments)]
+    return "\n".join([header_text(function, arguments), *writer.lines, "}"])

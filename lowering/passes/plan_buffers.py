@@ -13,10 +13,11 @@ from mlir import ir
 
 from ..errors import LoweringError
 from ..loops import code
+from ..memory.fit import Fit
 from ..memory.places import Planner
 from ..memory.write import PlanText
 from ..memory.write_loops import write_loop
-from ..mlir import functions, parse
+from ..mlir import context, functions, parse
 from .base import Pass, PassError
 
 
@@ -25,6 +26,7 @@ class PlanBuffers(Pass):
     name: ClassVar[str] = "plan-buffers"
     takes: ClassVar[str] = "regions"
     gives: ClassVar[str] = "plan"
+    by_size: ClassVar[bool] = True
 
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
@@ -33,7 +35,10 @@ class PlanBuffers(Pass):
         try:
             planner = Planner(known)
             layout = planner.plan()
-            text = PlanText(layout, known, planner.arena.size, write_loop).text(kernels)
+            with context():
+                plan = PlanText(
+                    layout, known, planner.arena.pack(), write_loop, Fit.of(module)
+                ).text(kernels)
         except LoweringError as error:
             raise PassError(f"{self.name}: {error}") from None
-        return parse(text)
+        return parse(plan)

@@ -89,12 +89,12 @@ module attributes {keras.stage = "plan"} {
     func.func private @embedding_scatter_3(memref<2x4x3xf32>, memref<2x4xi64>, memref<5x3xf32>) attributes {keras.outputs = 1 : i64}
     func.func private @optimizer_mul_sub_4(memref<5x3xf32>, memref<5x3xf32>, memref<f32>, memref<5x3xf32>) attributes {keras.outputs = 1 : i64}
     func.func @main(%arg0: memref<5x3xf32> {keras.donated = 1 : i64, keras.name = "table"}, %arg1: memref<2x4xi64> {keras.name = "tokens"}, %arg2: memref<f32> {keras.name = "rate"}, %arg3: memref<2x3xf32>, %arg4: memref<256xi8>) {
+      %c128 = arith.constant 128 : index
       %c0 = arith.constant 0 : index
-      %c64 = arith.constant 64 : index
       %c192 = arith.constant 192 : index
-      %view = memref.view %arg4[%c0][] : memref<256xi8> to memref<2x4xi64>
+      %view = memref.view %arg4[%c128][] : memref<256xi8> to memref<2x4xi64>
       call @embedding_lt_add_select_0(%arg1, %view) : (memref<2x4xi64>, memref<2x4xi64>) -> ()
-      %view_0 = memref.view %arg4[%c64][] : memref<256xi8> to memref<2x4x3xf32>
+      %view_0 = memref.view %arg4[%c0][] : memref<256xi8> to memref<2x4x3xf32>
       call @embedding_gather_add_1(%arg1, %arg0, %view_0) : (memref<2x4xi64>, memref<5x3xf32>, memref<2x4x3xf32>) -> ()
       call @pooling_sum_2(%arg1, %arg0, %arg3) : (memref<2x4xi64>, memref<5x3xf32>, memref<2x3xf32>) -> ()
       %view_1 = memref.view %arg4[%c192][] : memref<256xi8> to memref<5x3xf32>

@@ -82,18 +82,18 @@ module attributes {keras.stage = "plan"} {
     func.func private @search_tanh_2(memref<2x4xf32>, memref<2x4xf32>) attributes {keras.outputs = 1 : i64}
     func.func private @add_add_6(memref<3x2x4xf32>, memref<3x2x4xf32>, memref<3x2x4xf32>) attributes {keras.outputs = 1 : i64}
     func.func @main(%arg0: memref<3x2x8xf32> {keras.name = "data/x"}, %arg1: memref<4x8xf32> {keras.name = "rnn/kernel"}, %arg2: memref<i64> {keras.donated = 1 : i64, keras.name = "search/count"}, %arg3: memref<3x2x4xf32>, %arg4: memref<3x2x4xf32>, %arg5: memref<2x4xf32>, %arg6: memref<256xi8>) {
+      %c128 = arith.constant 128 : index
       %c0 = arith.constant 0 : index
-      %c64 = arith.constant 64 : index
       %c1 = arith.constant 1 : index
       %c3 = arith.constant 3 : index
       %c192 = arith.constant 192 : index
-      %c160 = arith.constant 160 : index
       %c96 = arith.constant 96 : index
-      %view = memref.view %arg6[%c0][] : memref<256xi8> to memref<2x4xf32>
+      %c32 = arith.constant 32 : index
+      %view = memref.view %arg6[%c128][] : memref<256xi8> to memref<2x4xf32>
       call @full_5(%view) : (memref<2x4xf32>) -> ()
-      %view_0 = memref.view %arg6[%c64][] : memref<256xi8> to memref<2x4xf32>
+      %view_0 = memref.view %arg6[%c0][] : memref<256xi8> to memref<2x4xf32>
       memref.copy %view, %view_0 : memref<2x4xf32> to memref<2x4xf32>
-      %view_1 = memref.view %arg6[%c64][] : memref<256xi8> to memref<4x2x4xf32>
+      %view_1 = memref.view %arg6[%c0][] : memref<256xi8> to memref<4x2x4xf32>
       scf.for %arg7 = %c0 to %c3 step %c1 {
         %subview = memref.subview %arg0[%arg7, 0, 0] [1, 2, 8] [1, 1, 1] : memref<3x2x8xf32> to memref<2x8xf32, strided<[8, 1], offset: ?>>
         %0 = arith.addi %arg7, %c1 : index
@@ -103,9 +103,9 @@ module attributes {keras.stage = "plan"} {
         func.call @rnn_matmul_3(%subview_6, %arg1, %view_8) : (memref<2x4xf32, strided<[4, 1], offset: ?>>, memref<4x8xf32>, memref<2x8xf32>) -> ()
         func.call @rnn_slice_sigmoid_mul_4(%subview, %view_8, %subview_7) : (memref<2x8xf32, strided<[8, 1], offset: ?>>, memref<2x8xf32>, memref<2x4xf32, strided<[4, 1], offset: ?>>) -> ()
       }
-      %view_2 = memref.view %arg6[%c160][] : memref<256xi8> to memref<2x4xf32>
+      %view_2 = memref.view %arg6[%c96][] : memref<256xi8> to memref<2x4xf32>
       memref.copy %view_2, %arg5 : memref<2x4xf32> to memref<2x4xf32>
-      %view_3 = memref.view %arg6[%c0][] : memref<256xi8> to memref<i1>
+      %view_3 = memref.view %arg6[%c128][] : memref<256xi8> to memref<i1>
       scf.while : () -> () {
         func.call @search_lt_0(%arg2, %view_3) : (memref<i64>, memref<i1>) -> ()
         %0 = memref.load %view_3[] : memref<i1>
@@ -115,8 +115,8 @@ module attributes {keras.stage = "plan"} {
         func.call @search_tanh_2(%arg5, %arg5) : (memref<2x4xf32>, memref<2x4xf32>) -> ()
         scf.yield
       }
-      %view_4 = memref.view %arg6[%c64][] : memref<256xi8> to memref<3x2x4xf32>
-      %view_5 = memref.view %arg6[%c96][] : memref<256xi8> to memref<3x2x4xf32>
+      %view_4 = memref.view %arg6[%c0][] : memref<256xi8> to memref<3x2x4xf32>
+      %view_5 = memref.view %arg6[%c32][] : memref<256xi8> to memref<3x2x4xf32>
       call @add_add_6(%view_4, %view_5, %arg3) : (memref<3x2x4xf32>, memref<3x2x4xf32>, memref<3x2x4xf32>) -> ()
       memref.copy %view_5, %arg4 : memref<3x2x4xf32> to memref<3x2x4xf32>
       return

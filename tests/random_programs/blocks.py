@@ -89,6 +89,8 @@ def matmul(b: Builder) -> None:
     )
     if b.coin():
         _epilogue(b, y)
+    if b.coin():
+        _normalized(b, y)
 
 
 def _epilogue(b: Builder, y: Value) -> None:
@@ -102,6 +104,65 @@ def _epilogue(b: Builder, y: Value) -> None:
     if b.coin():
         other = _given(b, y)
         b.op("add", y, other, bound=y.bound + other.bound, exact=False)
+
+
+def _normalized(b: Builder, y: Value) -> None:
+    """Batch normalization: sums of columns, what follows from them, and the columns scaled by that; often
+    what is made goes into a product again.
+    """
+    dtype = y.type.dtype
+    if dtype in ("bf16", "f16"):
+        y = b.op("cast", y, dtype="f32")
+    axes = tuple(range(y.type.rank - 1))
+    count = max(y.type.size // max(y.type.shape[-1], 1), 1)
+    keep = (*(1 for _ in axes), y.type.shape[-1])
+    total = b.op("sum", y, axes=axes, bound=y.bound * count, exact=False)
+    mean = b.op("div", total, b.full(count, y.type.dtype), bound=y.bound, exact=False)
+    square = b.op("mul", y, y, bound=y.bound**2, exact=False)
+    squares = b.op("sum", square, axes=axes, bound=y.bound**2 * count, exact=False)
+    power = b.op("div", squares, b.full(count, y.type.dtype), bound=y.bound**2, exact=False)
+    power = b.op("add", power, b.full(1.0, y.type.dtype), bound=y.bound**2 + 1, exact=False)
+    scale = b.op("reshape", b.op("rsqrt", power, bound=1.0, exact=False), shape=keep)
+    apart = b.op("sub", y, b.op("reshape", mean, shape=keep), bound=2 * y.bound, exact=False)
+    z = b.op("mul", apart, scale, bound=2 * y.bound, exact=False)
+    if z.type.dtype != dtype:
+        z = b.op("cast", z, dtype=dtype, exact=False)
+    if b.coin():
+        z = b.op("relu", z, exact=False)
+    if z.type.rank != 4 or b.coin():
+        z = b.flat(z, 2)
+        w = b.argument((z.type.shape[1], b.choose(b.extents)), z.type.dtype)
+        bound = z.bound * w.bound * max(z.type.shape[1], 1)
+        b.op("matmul", z, w, transpose_a=False, transpose_b=False, bound=bound, exact=False)
+    else:
+        w = b.argument((b.integer(1, 3), 1, z.type.shape[3], b.choose([1, 3])), z.type.dtype)
+        bound = z.bound * w.bound * w.type.size
+        options = {"strides": (1, 1), "pads": (1, 1, 0, 0), "dilations": (1, 1), "groups": 1}
+        b.op("conv2d", z, w, **options, bound=bound, exact=False)
+
+
+@step(2)
+def pooled(b: Builder) -> None:
+    """Sums over some axes, and over more axes those of products with a factor that follows from those."""
+    x = b.at_most(b.floats(least=3), 3.0)
+    if x.type.dtype in ("bf16", "f16"):
+        x = b.op("cast", x, dtype="f32")
+    rank, shape = x.type.rank, x.type.shape
+    y = b.op("relu", x) if b.coin() else x
+    inner = tuple(range(1, rank - 1))
+    total = b.op("sum", y, axes=inner, bound=3.0 * max(x.type.size, 1), exact=False)
+    late = b.op("tanh", total, bound=1.0, exact=False)
+    wide = b.op("broadcast_in_dim", late, dims=(0, rank - 1), shape=shape, exact=False)
+    if b.coin():
+        zero = b.full(0.0, y.type.dtype)
+        off = b.op("le", y, zero, bound=1.0)
+        wide = b.op("select", off, zero, wide, exact=False)
+    if b.coin():
+        wide = b.op("mul", wide, b.choose([x, y]), bound=3.0, exact=False)
+    if b.coin():
+        wide = b.op("neg", wide, exact=False)
+    axes = b.choose([(0, *inner), inner, tuple(range(rank))])
+    b.op("sum", wide, axes=axes, bound=3.0 * max(x.type.size, 1), exact=False)
 
 
 @step()
@@ -213,6 +274,8 @@ def convolution(b: Builder) -> None:
     y = b.op("conv2d", x, w, **options, bound=bound, exact=False)
     if b.coin():
         _epilogue(b, y)
+    if b.coin():
+        _normalized(b, y)
     if b.coin():
         g = b.at_most(_given(b, y), 3.0)
         many = 9.0 * max(y.type.size, 1)

@@ -27,8 +27,13 @@ Tensors = Sequence[torch.Tensor]
 CPU = torch.device("cpu")
 # Targets differ in what they have spelt out, and in epilogues of products.
 WAYS = {
-    name: {"decompose": target.decompose, "rows": target.rows, "epilogues": target.epilogues}
-    for name in ("cpu", "interpret", "reference")
+    name: {
+        "decompose": target.decompose,
+        "rows": target.rows,
+        "epilogues": target.epilogues,
+        "budget": budget,
+    }
+    for name, budget in (("cpu", None), ("interpret", None), ("reference", 0.5))
     for target in (choose(name, CPU),)
 }
 # Constants that a pass writes (1 / (1 - rate), a polynomial's) round to float32, whatever computes

@@ -1,0 +1,53 @@
+"""The second stage of a template's column sums: the sums of its tiles are added in a fixed order, and
+what follows from them is computed for each column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from keras_triton.kernels.problem import ceil_div, next_power_of_two
+
+from ..region import Region
+from ..templates import TemplateKernel
+from .function import Function, FunctionBuilder, Tiling
+from .kernel import GeneratedLaunch
+
+ROWS, PARTS = 32, 64
+
+
+def column_buffer(number: int) -> str:
+    """The buffer of a result that the statistics return."""
+    return f"column{number}"
+
+
+def column_function(name: str, parts: TemplateKernel, tiles: int) -> Function:
+    """The function that adds what `tiles` tiles have left of each column."""
+    statistics = parts.statistics
+    assert statistics is not None  # asked for only where there are any
+    inside = len(statistics.arguments) - len(parts.extras)
+    arguments = ["", *[""] * (inside - 1), *(f"extra{i}" for i in range(len(parts.extras)))]
+    tiling = Tiling(_rows(statistics), min(next_power_of_two(tiles), PARTS), 1, False)
+    builder = FunctionBuilder(name, replace(statistics, reduction=(tiles,)), tiling, arguments)
+    sums = [i for i, stage in enumerate(statistics.stages) if stage.kind == "reduce"]
+    builder.combine({index: f"sum{i}" for i, index in enumerate(sums)}, "f32")
+    for number, index in enumerate(statistics.outputs):
+        builder.store_row(column_buffer(number), index)
+    return builder.finish()
+
+
+def column_launch(function: Function, parts: TemplateKernel) -> GeneratedLaunch:
+    """Its launch."""
+    assert parts.statistics is not None
+    rows = _rows(parts.statistics)
+    (columns,) = parts.statistics.parallel
+    return GeneratedLaunch(
+        function.name,
+        function.pointers,
+        {"BLOCK_P": rows, "BLOCK_R": function.columns},
+        (ceil_div(columns, rows), 1, 1),
+    )
+
+
+def _rows(statistics: Region) -> int:
+    return min(next_power_of_two(statistics.parallel[0]), ROWS)
