@@ -1,9 +1,10 @@
 """How far compiled training is from training op by op, in float64, over the models of the zoo.
 
-`python tests/numerics.py [MODEL ...] [--steps N] [--json]` trains each model three times from the same
-weights on the same batches: compiled, op by op on this backend, and by Keras on torch in a process of
+`python tests/numerics.py [MODEL ...] [--steps N] [--ragged] [--json]` trains each model three times, from
+the same weights on the same batches: compiled, op by op on this backend, and by Keras on torch in a process of
 its own. It prints the largest difference of losses and of weights, relative to the largest magnitude
-of the tensor, and returns 1 if one is larger than it should be.
+of the tensor, and returns 1 if one is larger than it should be. With `--ragged` batches have three sizes,
+which one program serves.
 
 Keras computes products, means and more in float32 even under the policy float64, unless the backend is
 TensorFlow (`BIT64_TO_BIT32_DTYPE`). Here that rule is off, so that roundings of float32 do not hide
@@ -23,6 +24,8 @@ STEPS = 20
 TOLERANCE = 1e-9
 HARD_SIGMOID = "torch differentiates hard_sigmoid with 1/6 rounded to float32"
 LORA = "Keras keeps the factors of LoRA in float32, whose roundings Adam scales up"
+# Models whose own layers or train step demand batches of one size.
+OF_ONE_SIZE = ("stateful_rnn", "gan")
 DRAWN = "backends draw different random numbers"
 # Where the tolerance cannot hold: what may differ, by how much, and why.
 EXCEPTIONS = {"mobilenet": (1e-6, HARD_SIGMOID), "low_rank": (1e-5, LORA)}
@@ -62,7 +65,7 @@ def distance(found, wanted):
     return worst
 
 
-def on_torch(names, steps):
+def on_torch(names, steps, *, ragged):
     """What Keras on torch makes of the models: a dictionary of losses and weights by name."""
     import numpy as np
 
@@ -70,6 +73,7 @@ def on_torch(names, steps):
         path = pathlib.Path(folder, "torch.npz")
         environment = {**os.environ, "KERAS_BACKEND": "torch"}
         command = [sys.executable, __file__, *names, "--steps", str(steps), "--save", str(path)]
+        command += ["--ragged"] * ragged
         subprocess.run(command, env=environment, check=True)
         with np.load(path) as file:
             arrays = dict(file)
@@ -80,7 +84,7 @@ def on_torch(names, steps):
     return found
 
 
-def save(names, steps, path):
+def save(names, steps, path, *, ragged):
     """Trains op by op on whatever backend runs, and writes losses and weights to a file."""
     import model_zoo
     import numpy as np
@@ -88,20 +92,23 @@ def save(names, steps, path):
     arrays = {}
     with float64():
         for name in names:
-            losses, weights = model_zoo.train(name, steps, eagerly=True)
+            losses, weights = model_zoo.train(name, steps, eagerly=True, ragged=ragged)
             arrays[f"{name}/losses"] = losses
             arrays |= {f"{name}/weight{i:04}": weight for i, weight in enumerate(weights)}
     np.savez(path, **arrays)
 
 
-def compare(names, steps):
+def compare(names, steps, *, ragged=False):
     """A row for each model: its distances from both references, and whether they are right."""
     import model_zoo
 
-    reference = on_torch([name for name in names if name not in model_zoo.DRAWS], steps)
+    same = [name for name in names if name not in model_zoo.DRAWS]
+    reference = on_torch(same, steps, ragged=ragged)
     for name in names:
         with float64():
-            compiled, eager = (model_zoo.train(name, steps, eagerly) for eagerly in (False, True))
+            compiled, eager = (
+                model_zoo.train(name, steps, eagerly, ragged=ragged) for eagerly in (False, True)
+            )
         tolerance, note = EXCEPTIONS.get(name, (TOLERANCE, ""))
         row = {"model": name, **_distances("eager", compiled, eager)}
         if name in reference:
@@ -145,6 +152,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--ragged", action="store_true", help="batches of three sizes")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -154,11 +162,13 @@ def main():
     unknown = sorted(set(options.models) - set(model_zoo.MODELS))
     if unknown:
         parser.error(f"no model {unknown[0]!r}; there are {', '.join(model_zoo.MODELS)}")
-    names = options.models or list(model_zoo.MODELS)
+    names = options.models or [
+        name for name in model_zoo.MODELS if not (options.ragged and name in OF_ONE_SIZE)
+    ]
     if options.save:
-        save(names, options.steps, options.save)
+        save(names, options.steps, options.save, ragged=options.ragged)
         return 0
-    rows = list(compare(names, options.steps))
+    rows = list(compare(names, options.steps, ragged=options.ragged))
     if options.json:
         print(json.dumps(rows, indent=1))
     else:

@@ -9,6 +9,7 @@ from golden_files import golden_input
 from keras_triton.lowering import interpret
 from keras_triton.lowering.arena import Arena
 from keras_triton.lowering.errors import LoweringError
+from keras_triton.lowering.fusion.cut_instances import cut_instances
 from keras_triton.lowering.loops import donations
 from keras_triton.lowering.memory.fit import AGAIN, Fit
 from keras_triton.lowering.memory.footprint import footprint
@@ -16,7 +17,7 @@ from keras_triton.lowering.memory.overwrite import Overwriting
 from keras_triton.lowering.memory.schedule import best_order
 from keras_triton.lowering.mlir import TensorType, callee, functions, parse
 from keras_triton.lowering.passes.fit_memory import FitMemory
-from keras_triton.lowering.passes.group_instances import GroupInstances, cut_instances
+from keras_triton.lowering.passes.group_instances import GroupInstances
 from keras_triton.lowering.passes.order_launches import OrderLaunches
 from keras_triton.lowering.passes.plan_buffers import PlanBuffers
 from keras_triton.lowering.plan import Copy

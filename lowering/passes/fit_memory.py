@@ -14,6 +14,7 @@ from typing import ClassVar
 from mlir import ir
 
 from ..errors import LoweringError
+from ..fusion.cut_instances import cut_instances
 from ..loops import donations, loop_of
 from ..memory.arrange import arrange
 from ..memory.fit import AGAIN, ATTRIBUTE, Fit
@@ -25,7 +26,6 @@ from ..memory.schedule import orders
 from ..mlir import TensorType, callee, context, functions, parse_verified, text
 from ..work import kernel_flops
 from .base import Pass, PassError
-from .group_instances import cut_instances
 
 PARTS = 8
 """Into how many kernels one over many tensors is cut."""

@@ -9,7 +9,7 @@ out of it and back in.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, ClassVar
@@ -18,14 +18,15 @@ from mlir import ir
 
 from ..errors import RegionError
 from ..fusion.alike import is_template, join_alike, key_of, most_of, multiplied
+from ..fusion.instances import multi_text, strings_of, write_call
 from ..fusion.order import ordered
 from ..indexing import plain
 from ..linalg.body import read_block
-from ..linalg.write import Named, Writer, attribute_text, header_text, op_text, string_list
+from ..linalg.write import Named, Writer, header_text, op_text
 from ..loops import code
 from ..mlir import TensorType, callee, functions, parse
 from ..products import KINDS
-from ..region import Region, kernel_kind, read_instances, read_region
+from ..region import Region, kernel_kind, read_region
 from .base import Pass
 
 Key = tuple[Any, ...]
@@ -247,7 +248,7 @@ def _caller(
         kernels = [known[callee(call)] for call in calls]
         name = names[id(group)] = _name(kernels, len(made))
         if kernel_kind(kernels[0]) == "loop":
-            made[name] = _multi(name, list(map(read_region, kernels)), kernels)
+            made[name] = multi_text(name, list(map(read_region, kernels)), kernels)
             operands[name] = [value for call in calls for value in call.operands]
         else:
             made[name], operands[name] = join_alike(name, calls, kernels)
@@ -260,7 +261,7 @@ def _caller(
     for numbers in _order(items, grouped):
         ops = [items[number].op for number in numbers]
         name = names[id(grouped[numbers[0]])] if numbers[0] in grouped else ""
-        _write(writer, values, ops, name, operands.get(name, ()))
+        write_call(writer, values, ops, name, operands.get(name, ()))
     return "\n".join([header_text(function, arguments), *writer.lines, "}"])
 
 
@@ -277,26 +278,8 @@ def _order(items: list[_Item], grouped: dict[int, _Group]) -> list[list[int]]:
     return [members[n] for n in ordered(last, needs)]
 
 
-def _write(
-    writer: Writer,
-    values: dict[ir.Value, Named],
-    ops: list[ir.Operation],
-    kernel: str,
-    taken: Sequence[ir.Value] = (),
-) -> None:
-    """One op as it is, or the calls of a group as one that takes these values."""
-    operands = [values[value] for value in (taken if kernel else ops[0].operands)]
-    results = [result for op in ops for result in op.results]
-    types = [TensorType.of(result) for result in results]
-    attributes = f"{{callee = @{kernel}}}" if kernel else attribute_text(ops[0])
-    made = writer.op(ops[0].name, operands, types, attributes, str(ops[0].location))
-    values.update(
-        {result: (name, kind) for result, name, kind in zip(results, made, types, strict=True)}
-    )
-
-
 def _name(kernels: list[ir.OpView], count: int) -> str:
-    layers = {layer for kernel in kernels for layer in _listed(kernel, "keras.layers")}
+    layers = {layer for kernel in kernels for layer in strings_of(kernel, "keras.layers")}
     common = next(iter(layers), "") if len(layers) == 1 else ""
     if kernel_kind(kernels[0]) != "loop":
         levels = zip(*(layer.split("/") for layer in layers), strict=False)
@@ -306,120 +289,3 @@ def _name(kernels: list[ir.OpView], count: int) -> str:
     last = [part for part in common.split("/") if part not in ("", "grad")][-1:]
     parts = [*(re.sub(r"\W", "_", part) for part in last or ["multi"]), f"x{len(kernels)}"]
     return "_".join([*parts, str(count)])
-
-
-def _listed(kernel: ir.OpView, attribute: str) -> list[str]:
-    """The strings of an attribute that may be absent."""
-    attributes = kernel.operation.attributes
-    return (
-        [ir.StringAttr(item).value for item in attributes[attribute]]
-        if attribute in attributes
-        else []
-    )
-
-
-def _multi(name: str, regions: Sequence[Region], told: Sequence[ir.OpView]) -> str:
-    """The kernel of all instances: arguments, stages and results stand instance after instance. What
-    its layers are, and why it ends where it does, the kernels `told` say.
-    """
-    parameters: list[str] = []
-    results: list[Named] = []
-    writer = Writer()
-    for i, region in enumerate(regions):
-        arguments = [(f"%i{i}_a{j}", kind) for j, kind in enumerate(region.arguments)]
-        parameters += [f"{text}: {kind}" for text, kind in arguments]
-        stages = _stages(writer, region, arguments)
-        results += [stages[index] for index in region.outputs]
-    layers = list(
-        dict.fromkeys(item for kernel in told for item in _listed(kernel, "keras.layers"))
-    )
-    reasons = list(
-        dict.fromkeys(item for kernel in told for item in _listed(kernel, "keras.reason"))
-    )
-    attributes = [
-        'keras.kernel = "multi"',
-        f"keras.instances = {len(regions)} : i64",
-        f"keras.layers = {string_list(layers)}",
-        *([f"keras.reason = {string_list(reasons)}"] if reasons else []),
-    ]
-    writer.op("func.return", results, [], "", "")
-    types = ", ".join(str(kind) for _, kind in results)
-    header = f"func.func private @{name}({', '.join(parameters)}) -> ({types})"
-    return "\n".join([f"{header} attributes {{{', '.join(attributes)}}} {{", *writer.lines, "}"])
-
-
-def _stages(writer: Writer, region: Region, arguments: list[Named]) -> list[Named]:
-    """Writes the stages of one instance; returns their results."""
-    made: list[Named] = []
-    for stage in region.stages:
-        body, numbers = read_block(
-            stage.block, [((read.source, read.index), read.dims) for read in stage.reads], {}
-        )
-        attributes = stage.block.owner.attributes
-        result = writer.generic(
-            body,
-            numbers[stage.value],
-            stage.type,
-            region.parallel,
-            lambda source: arguments[source[1]] if source[0] == "argument" else made[source[1]],
-            location=f'loc("{stage.layer}")' if stage.layer else "",
-            op=ir.StringAttr(attributes["keras.op"]).value if "keras.op" in attributes else "",
-        )
-        made.append((result, stage.type))
-    return made
-
-
-def cut_instances(module: ir.Module, parts: int) -> ir.Module:
-    """The module with each multi kernel that `@main` calls as up to so many, of as many bytes each."""
-    known = functions(module)
-    kernels: dict[str, str] = {}
-    cuts: dict[str, list[tuple[str, slice, slice]]] = {}
-    for name, function in known.items():
-        if kernel_kind(function) == "multi":
-            regions = read_instances(function)
-            for n, (first, last) in enumerate(_even(regions, parts)):
-                cut = f"{name}_part{n}"
-                kernels[cut] = _multi(cut, regions[first:last], [function])
-                reads, makes = len(regions[0].arguments), len(regions[0].results)
-                cuts.setdefault(name, []).append(
-                    (cut, slice(first * reads, last * reads), slice(first * makes, last * makes))
-                )
-    callers = code(module)
-    kept = [op_text(f) for name, f in known.items() if name not in cuts.keys() | callers.keys()]
-    lines = [*kept, *kernels.values(), *(_cut_caller(f, cuts) for f in callers.values())]
-    return parse("\n".join(['module attributes {keras.stage = "regions"} {', *lines, "}"]))
-
-
-def _even(regions: Sequence[Region], parts: int) -> list[tuple[int, int]]:
-    """Runs of instances whose results take about as many bytes."""
-    sizes = [sum(kind.nbytes for kind in region.results) for region in regions]
-    found: list[tuple[int, int]] = []
-    share, first, taken = sum(sizes) / parts, 0, 0
-    for n, nbytes in enumerate(sizes):
-        taken += nbytes
-        if taken >= share * (len(found) + 1) or n == len(sizes) - 1:
-            found.append((first, n + 1))
-            first = n + 1
-    return found
-
-
-def _cut_caller(function: ir.OpView, cuts: Mapping[str, Sequence[tuple[str, slice, slice]]]) -> str:
-    """The function again, with calls of the parts."""
-    writer = Writer()
-    values: dict[ir.Value, Named] = {}
-    block = function.regions[0].blocks[0]
-    values.update({v: (f"%a{i}", TensorType.of(v)) for i, v in enumerate(block.arguments)})
-    for view in block.operations:
-        op = view.operation
-        if callee(op) not in cuts:
-            _write(writer, values, [op], "")
-            continue
-        for name, reads, makes in cuts[callee(op)]:
-            results = list(op.results)[makes]
-            types = [TensorType.of(result) for result in results]
-            operands = [values[value] for value in list(op.operands)[reads]]
-            text = f"{{callee = @{name}}}"
-            made = writer.op("func.call", operands, types, text, str(op.location))
-            values.update(zip(results, zip(made, types, strict=True), strict=True))
-    arguments = [f"%a{i}: {value.type}" for i, value in enumerate(block.arguments)]
-    return "\n".join([header_text(function, arguments), *writer.lines, "}"])
