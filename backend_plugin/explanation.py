@@ -12,6 +12,7 @@ from .captured import Captured
 from .report import Report
 from .settings import Settings
 from .signature import Arguments
+from .symbolic_size import Axes
 
 
 def explain(model_or_fn: Any, *example: Any) -> Report:
@@ -48,9 +49,7 @@ def explain_captured(captured: Captured, options: Settings | None = None) -> Rep
 
 def capture_example(model_or_fn: Any, *example: Any) -> Captured:
     """The captured step that `explain` explains."""
-    called = example_of(model_or_fn, *example)
-    with torch.set_grad_enabled(not called.free):
-        return called.capture()
+    return example_of(model_or_fn, *example).capture()
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,13 @@ class Example:
     arguments: Arguments
     free: bool
 
-    def capture(self) -> Captured:
+    def capture(self, axes: Axes | None = None) -> Captured:
+        """The captured step, without the gradients of a free function; the size of `axes` is open."""
         from .capture import capture
 
         args, kwargs = self.arguments.structure()
-        return capture(self.fn, args, kwargs, name=self.name, free=self.free)
+        with torch.set_grad_enabled(not self.free):
+            return capture(self.fn, args, kwargs, name=self.name, free=self.free, axes=axes)
 
 
 def example_of(model_or_fn: Any, *example: Any) -> Example:
