@@ -161,12 +161,16 @@ def compile_sized(
         code, regions = entry, mlir.parse_verified(entry.pop(PLAN).decode())
     kernels = SizedKernels(regions, target, code, planning_of(passes))
 
-    def otherwise(error: Exception) -> Run:
-        return _graph_itself(captured, target, error, module).program
-
-    program = SizedProgram(kernels, captured.size, device, otherwise)
-    planned = kernels.at(captured.size.called)
-    program.bind(captured.size.called, planned)
+    program = SizedProgram(
+        kernels,
+        captured.size,
+        device,
+        _op_by_op(captured),
+        lambda error: warn(captured.name, error, module, target),
+    )
+    planned = program.plan(captured.size.called)
+    if planned is None:
+        raise SizeError(f"there is no plan for the size {captured.size.called}")
     if place and entry is None:
         place.keep(regions, code)
     report = _reported(captured.name, target, planned.plan, planned.kernels, dump)
@@ -213,14 +217,16 @@ def _graph_itself(
     imported as, None if it did not.
     """
     warn(captured.name, error, module, target)
+    report = Report.whole_step_on_torch(captured.name, target.name, sentence(error))
+    return CompiledModule(_op_by_op(captured), report)
 
+
+def _op_by_op(captured: Captured) -> Run:
     def run(arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():
             return list(captured.graph(*arguments))
 
-    return CompiledModule(
-        run, Report.whole_step_on_torch(captured.name, target.name, sentence(error))
-    )
+    return run
 
 
 def _device(captured: Captured) -> torch.device:

@@ -8,6 +8,7 @@ take the size when they run are not compiled again.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,10 @@ from .targets.base import Compiled, Target
 
 Run = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 BOUND = 32
-"""So many sizes stay bound to memory; then the one that ran longest ago goes."""
+"""So many sizes stay planned; then the first of them goes."""
+PATIENCE = 8
+"""Where kernels are compiled for each size: after so many sizes a new one runs op by op once before it is
+compiled, after twice as many twice, and so on."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class SizedProgram:
 
     Args:
         kernels, size, device: of the step.
-        otherwise: what runs a size for which no memory can be planned, given the error.
+        graph: runs the step op by op, for any size.
+        warn: says why a size runs so for which no memory can be planned.
 
     Attributes:
         known: size -> its program and its last argument, the size.
@@ -101,36 +106,62 @@ class SizedProgram:
         kernels: SizedKernels,
         size: Size,
         device: torch.device,
-        otherwise: Callable[[Exception], Run],
+        graph: Run,
+        warn: Callable[[Exception], None],
     ) -> None:
-        self.kernels, self.size, self.device, self.otherwise = kernels, size, device, otherwise
+        self.kernels, self.size, self.device = kernels, size, device
+        self.graph, self.warn = graph, warn
         self.known: dict[int, tuple[Program, torch.Tensor]] = {}
+        self._planned: dict[int, Planned | None] = {}
+        self._waited: Counter[int] = Counter()
         self._arena = torch.empty(0, dtype=torch.uint8, device=device)
         self._lock = threading.Lock()
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         size = self.size.of(arguments)
         with self._lock:
-            try:
-                program, number = self.known.get(size) or self.bind(size, self.kernels.at(size))
-            except Exception as error:  # a training run goes on, whatever is wrong with a size
-                return self.otherwise(error)(arguments)
-            self.known[size] = self.known.pop(size)
+            bound = self.known.get(size) or self._bind(size)
+            if bound is None:
+                return self.graph(arguments)
+            program, number = bound
             return program([*arguments, number])
 
-    def bind(self, size: int, planned: Planned) -> tuple[Program, torch.Tensor]:
+    def plan(self, size: int) -> Planned | None:
+        """The plan for a size, with its kernels; None if there is none, or it is to wait."""
+        if size not in self._planned:
+            if self._waits(size):
+                return None
+            try:
+                self._planned[size] = self.kernels.at(size)
+            except Exception as error:  # a training run goes on, whatever is wrong with a size
+                self.warn(error)
+                self._planned[size] = None
+            if len(self._planned) > BOUND:
+                oldest = next(iter(self._planned))
+                del self._planned[oldest]
+                self.known.pop(oldest, None)
+        return self._planned[size]
+
+    def _waits(self, size: int) -> bool:
+        """Whether a size is left op by op this time, since most of many are not worth compiling for."""
+        if self.kernels.target.sized or len(self._planned) < PATIENCE:
+            return False
+        self._waited[size] += 1
+        return self._waited[size] <= len(self._planned) // PATIENCE
+
+    def _bind(self, size: int) -> tuple[Program, torch.Tensor] | None:
         """Binds a plan to memory; all sizes share one arena, for one of them runs at a time."""
+        planned = self.plan(size)
+        if planned is None:
+            return None
         room = max(planned.plan.arena_bytes, 64)
         if room > self._arena.nbytes:
             self.known.clear()
             self._arena = torch.empty(room, dtype=torch.uint8, device=self.device)
-        while len(self.known) >= BOUND:
-            del self.known[next(iter(self.known))]
         executors = {name: made.executor for name, made in planned.kernels.items()}
         program = Program(planned.plan, executors, self.device, self._arena, size)
-        made = program, torch.tensor(size, device=self.device)
-        self.known[size] = made
-        return made
+        self.known[size] = program, torch.tensor(size, device=self.device)
+        return self.known[size]
 
 
 def planning_of(passes: Sequence[Pass]) -> list[Pass]:

@@ -138,7 +138,9 @@ def _in_a_process(name: str, folder: str) -> dict:
 
 
 def show(rows: Sequence[Start], console: Console) -> None:
-    table = Table(title="Processor seconds until a train step can run on a CPU", title_justify="left")
+    table = Table(
+        title="Processor seconds until a train step can run on a CPU", title_justify="left"
+    )
     table.add_column("model")
     for column in (
         "nodes", "capture", "compile", "cold", "from disk", "a new batch size", "kernels", "of any size",

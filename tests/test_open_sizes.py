@@ -277,6 +277,23 @@ def test_a_size_that_cannot_be_planned_runs_on_torch(monkeypatch):
     torch.testing.assert_close(found, torch.exp(torch.ones(5, 2)) * 2)
 
 
+def test_a_target_that_compiles_for_each_size_does_so_for_few(monkeypatch, forced):
+    forced("interpret")
+    monkeypatch.setattr(sized_program, "PATIENCE", 2)
+    compiled = []
+    at = sized_program.SizedKernels.at
+    monkeypatch.setattr(
+        sized_program.SizedKernels, "at", lambda self, size: compiled.append(size) or at(self, size)
+    )
+    fast = keras_triton.jit(lambda x: ops.exp(x) * 2)
+    with torch.no_grad():
+        for size in (3, 4, 5, 6, 7, 6, 7):
+            x = torch.full((size, 2), 0.5)
+            torch.testing.assert_close(fast(x), torch.exp(x) * 2)
+    assert compiled == [4, 5, 6, 7], "6 and 7 when they came again"
+    assert fast.counts.captures == 2
+
+
 SCRIPT = """
 import torch, keras_triton
 from keras import ops
