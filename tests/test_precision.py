@@ -131,7 +131,8 @@ def test_every_product_template_has_a_precision():
         for k in s.kernels
         if "PRECISION" in k.arg_names
     }
-    assert takes == set(PRODUCTS)
+    # The other two are made of products that are marked.
+    assert takes == set(PRODUCTS) | {"keras.products", "keras.gates"}
 
 
 def test_an_unknown_precision_is_refused():

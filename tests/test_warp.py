@@ -71,10 +71,11 @@ def test_what_does_not_fit_is_keras_to_refuse():
     "layer", [layers.RandomRotation(0.2), layers.RandomPerspective(1.0)], ids=lambda x: x.name
 )
 def test_launches_do_not_grow_with_the_batch(layer):
-    model = keras.Sequential([keras.Input((6, 7, 2)), layer, layers.Flatten(), layers.Dense(1)])
-    model.compile("sgd", "mse")
     launches = []
     for count in (2, 6):
+        # A model each, so that neither is compiled for batches of any size.
+        model = keras.Sequential([keras.Input((6, 7, 2)), layer, layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
         model.train_on_batch(torch.rand(count, 6, 7, 2), torch.rand(count, 1))
         launches.append(len(stats().reports[-1].rows))
     assert launches[0] == launches[1]
