@@ -49,7 +49,9 @@ def explain_captured(captured: Captured, options: Settings | None = None) -> Rep
 
 def capture_example(model_or_fn: Any, *example: Any) -> Captured:
     """The captured step that `explain` explains."""
-    return example_of(model_or_fn, *example).capture()
+    called = example_of(model_or_fn, *example)
+    with torch.set_grad_enabled(not called.free):
+        return called.capture()
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,11 @@ class Example:
     free: bool
 
     def capture(self, axes: Axes | None = None) -> Captured:
-        """The captured step, without the gradients of a free function; the size of `axes` is open."""
+        """The captured step; the size of `axes` is open."""
         from .capture import capture
 
         args, kwargs = self.arguments.structure()
-        with torch.set_grad_enabled(not self.free):
-            return capture(self.fn, args, kwargs, name=self.name, free=self.free, axes=axes)
+        return capture(self.fn, args, kwargs, name=self.name, free=self.free, axes=axes)
 
 
 def example_of(model_or_fn: Any, *example: Any) -> Example:

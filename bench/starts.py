@@ -143,7 +143,7 @@ def show(rows: Sequence[Start], console: Console) -> None:
     )
     table.add_column("model")
     for column in (
-        "nodes", "capture", "compile", "cold", "from disk", "a new batch size", "kernels", "of any size",
+        "nodes", "capture", "compile", "cold", "from disk", "new size", "kernels", "any size",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:

@@ -37,7 +37,7 @@ def test_the_command(capsys, monkeypatch):
     assert starts.main(["mlp", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["model"] == "mlp"
     assert starts.main(["mlp"]) == 0
-    assert "a new batch" in capsys.readouterr().out
+    assert "Processor seconds until a train step" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         starts.main(["unheard_of"])
     assert "no model is called 'unheard_of'; there are mlp" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from keras_triton.lowering.passes.fit_memory import FitMemory
 from keras_triton.lowering.passes.group_instances import GroupInstances
 from keras_triton.lowering.passes.order_launches import OrderLaunches
 from keras_triton.lowering.passes.plan_buffers import PlanBuffers
+from keras_triton.lowering.pipeline import lower
 from keras_triton.lowering.plan import Copy
 from keras_triton.lowering.plan_reader import read_plan
 
@@ -135,6 +136,17 @@ def test_of_a_budget_that_cannot_be_met_the_least_is_told():
     fit = Fit.of(FitMemory(1000).run(parse(golden_input("fit-memory"))))
     assert 1000 == fit.budget < fit.after < fit.before
     assert not fit.is_within
+
+
+def test_a_step_that_launches_nothing_has_nothing_to_make_again():
+    view = lower(
+        parse("""module attributes {keras.stage = "keras"} {
+          func.func @main(%a: tensor<4xf32>) -> tensor<2x2xf32> {
+            %0 = "keras.reshape"(%a) {shape = array<i64: 2, 2>} : (tensor<4xf32>) -> tensor<2x2xf32>
+            return %0 : tensor<2x2xf32> } }"""),
+        budget=0.5,
+    )
+    assert not Fit.of(view).is_within
 
 
 def test_gradients_need_not_wait_for_one_another():

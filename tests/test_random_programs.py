@@ -72,6 +72,6 @@ def test_a_pass_that_changes_values_is_found_and_its_program_made_small(monkeypa
 
     run()
     program, failure = found["failure"]
-    assert failure.where == "canonicalize-keras (cpu)"
+    assert failure.where == "canonicalize-keras (cpu)", failure
     assert [op.name for op in program.ops] == ["sin"]
     assert len(program.results) == 1

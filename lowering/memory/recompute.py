@@ -126,6 +126,8 @@ class _Search:
 
     def relieve(self, target: int) -> bool:
         """Makes steps again so that less waits where most is in use; whether any could be."""
+        if not self.live:  # nothing is launched: results are views of arguments
+            return False
         peak = self.made.peak
         at, excess = self.live.index(peak), peak - target
         step_at = self.made.order[at]
