@@ -95,17 +95,19 @@ def open_batch(name: str) -> tuple[OpenBatch, float]:
 
 def measure(name: str) -> Start:
     """A model's start, in this process: the first model of a process pays for what is loaded."""
+    from keras_triton import collector
     from keras_triton.compile import compile_quietly
     from keras_triton.explanation import example_of
 
     from .blocks import example
 
     found = example_of(*example(name))
-    begun = time.process_time()
-    captured = found.capture()
-    then = time.process_time()
-    kept = compile_quietly(captured).kept
-    end = time.process_time()
+    with collector.paused():  # as where a call finds no program
+        begun = time.process_time()
+        captured = found.capture()
+        then = time.process_time()
+        kept = compile_quietly(captured).kept
+        end = time.process_time()
     nodes = len(captured.graph.graph.nodes)
     if kept:
         return Start(name, nodes, 0.0, 0.0, end - begun, 0.0, OpenBatch(0, 0))

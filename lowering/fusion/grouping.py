@@ -7,6 +7,7 @@ report.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
@@ -19,6 +20,7 @@ from .graph import Graph, Loop, Node, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
 EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
+FEW = 32
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 
@@ -81,6 +83,7 @@ class Grouping:
         self.returned = set(graph.results)
         self.updates = updates
         self.of: list[Group] = []
+        self._alive: dict[Group, None] = {}
         # Node -> why a product reads its value from memory.
         self.stored: dict[int, str] = {}
         for node in graph.nodes:
@@ -104,6 +107,21 @@ class Grouping:
         elif self.limits.epilogues and takes_epilogue(node):
             group.template = number
         self.of.append(group)
+        self._alive[group] = None
+
+    def take(self, number: int, group: Group) -> None:
+        """Makes a group the one that a node is in."""
+        self._alive.pop(self.of[number], None)
+        self.of[number] = group
+        self._alive[group] = None
+
+    def reread(self, number: int, before: Iterable[int]) -> None:
+        """Keeps `users` true when the inputs of a node are no longer those of `before`."""
+        self.users += [[] for _ in range(len(self.graph.types) - len(self.users))]
+        for value in set(before):
+            self.users[value].remove(number)
+        for value in set(self.graph.nodes[number].inputs):
+            insort(self.users[value], number)
 
     def groups(self) -> list[Group]:
         """The groups in order of their first node."""
@@ -132,12 +150,28 @@ class Grouping:
         group.mask |= mask
         group.above = (group.above | above) & ~group.mask
         for number in group.nodes:
-            self.of[number] = group
+            self.take(number, group)
         # What depends on a part of the group now depends on all that the group depends on.
-        beyond = group.above | group.mask
-        for other in dict.fromkeys(self.of):
-            if other is not group and other.above & group.mask:
+        mask, beyond = group.mask, group.above | group.mask
+        for other in self._below(group):
+            if other.above & mask and other is not group:
                 other.above |= beyond
+
+    def _below(self, group: Group) -> Iterable[Group]:
+        """The groups that depend on a group; all there are if those are many: to look at one costs less
+        than to find it. (The work on a parameter's new value, half of a step, has few.)
+        """
+        found: dict[Group, None] = {}
+        stack = [group]
+        while stack:
+            for number in stack.pop().nodes:
+                for value in self.graph.nodes[number].outputs:
+                    new = {self.of[user] for user in self.users[value]} - found.keys() - {group}
+                    found.update(dict.fromkeys(new))
+                    stack += new
+            if len(found) > FEW:
+                return self._alive
+        return found
 
     def why_not(self, first: Group, second: Group) -> str:
         """Why `try_merge` would refuse; nothing changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from ..indexing import terms
@@ -13,13 +14,18 @@ SMALL = 4096
 
 def group_all(grouping: Grouping) -> None:
     """Merges what fits: sibling reductions, then producers with readers, then siblings."""
+    # Nothing reads the new values of parameters, and they are half of the nodes: the fewer groups are
+    # left of them, the less every other merge has to look at.
+    nodes = range(len(grouping.graph.nodes))
+    while _merge_edges(grouping, [number for number in nodes if grouping.of[number].is_update]):
+        pass
     _merge_siblings(grouping, reductions=True)
     changed = True
     while changed:
-        changed = _merge_edges(grouping)
+        changed = _merge_edges(grouping, nodes)
         changed = _merge_siblings(grouping, reductions=True) or changed
     _merge_siblings(grouping, reductions=False)
-    while _merge_edges(grouping):
+    while _merge_edges(grouping, nodes):
         pass
 
 
@@ -29,10 +35,11 @@ def edges(grouping: Grouping, number: int) -> list[int]:
     return sorted((m for m in makers if grouping.of[m] is not grouping.of[number]), reverse=True)
 
 
-def _merge_edges(grouping: Grouping) -> bool:
+def _merge_edges(grouping: Grouping, readers: Sequence[int]) -> bool:
+    """Merges loops with what makes their inputs, in order; whether any were."""
     changed = False
-    for number, node in enumerate(grouping.graph.nodes):
-        for maker in edges(grouping, number) if node.loop else []:
+    for number in readers:
+        for maker in edges(grouping, number) if grouping.graph.nodes[number].loop else []:
             first, second = grouping.of[maker], grouping.of[number]
             if first is not second and (first.is_loop or first.template is not None):
                 changed |= not grouping.try_merge(first, second)

@@ -101,7 +101,7 @@ def make_prologue(grouping: Grouping, template: int, value: int) -> int:
     group.before.append(number)
     group.mask |= 1 << number
     group.places[number] = tuple(range(len(extents)))
-    grouping.of[number] = group
+    grouping.take(number, group)
     return number
 
 

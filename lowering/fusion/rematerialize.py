@@ -221,10 +221,13 @@ def _move(grouping: Grouping, number: int, recipe: _Recipe) -> None:
     graph, group = grouping.graph, grouping.of[number]
     (value,) = graph.nodes[number].outputs
     for user in _outside(grouping, number):
+        before = graph.nodes[user].inputs
         if graph.nodes[user].loop is None:
-            user = make_prologue(grouping, user, value)
+            product, user = user, make_prologue(grouping, user, value)
+            grouping.reread(product, before)
+            before = []
         _inline(graph, user, value, recipe.inner)
-    grouping.users = graph.users()
+        grouping.reread(user, before)
     for maker in sorted(group.nodes, reverse=True):
         outputs = graph.nodes[maker].outputs
         if any(grouping.users[made] or made in grouping.returned for made in outputs):
@@ -232,8 +235,8 @@ def _move(grouping: Grouping, number: int, recipe: _Recipe) -> None:
         group.nodes.remove(maker)
         group.mask &= ~(1 << maker)
         group.places.pop(maker)
-        graph.nodes[maker].inputs = []
-        grouping.users = graph.users()
+        before, graph.nodes[maker].inputs = graph.nodes[maker].inputs, []
+        grouping.reread(maker, before)
         grouping.of[maker] = Group([], 0, 0)
 
 
