@@ -5,7 +5,7 @@ node that computes the fake one.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch._subclasses.functional_tensor import FunctionalTensor, disable_functional_mode
@@ -17,6 +17,8 @@ from torch.fx.experimental.proxy_tensor import (
     track_tensor_tree,
 )
 from torch.utils._pytree import tree_map_only
+
+Made = TypeVar("Made")
 
 
 def current_tracer() -> Any:
@@ -32,6 +34,12 @@ def empty_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
 
+def untraced(make: Callable[[], Made]) -> Made:
+    """What `make()` gives, without a trace in the graph."""
+    with disable_proxy_modes_tracing(), disable_functional_mode():
+        return make()
+
+
 def traced_input(name: str, make: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.fx.Node]:
     """A new input of the graph at this point of the trace, like the tensor that `make()` gives.
 
@@ -43,8 +51,7 @@ def traced_input(name: str, make: Callable[[], torch.Tensor]) -> tuple[torch.Ten
 def traced(proxy: torch.fx.Proxy, make: Callable[[], Any]) -> tuple[Any, torch.fx.Node]:
     """The tensor, or tuple of tensors, that `proxy` computes, and its node. `make()` gives tensors
     of the same shapes, dtypes and devices, and is not traced."""
-    with disable_proxy_modes_tracing(), disable_functional_mode():
-        fakes = make()
+    fakes = untraced(make)
     tracer: Any = proxy.tracer
     track_tensor_tree(fakes, proxy, constant=None, tracer=tracer)
     if isinstance(fakes, torch.Tensor):
@@ -82,6 +89,25 @@ def known_node(tensor: torch.Tensor) -> torch.fx.Node | None:
         fake = torch._from_functional_tensor(tensor.elem)
     slot = get_proxy_slot(fake, current_tracer(), None)
     return None if slot is None else slot.proxy.node
+
+
+def settled_node(tensor: torch.Tensor) -> torch.fx.Node | None:
+    """`known_node` with pending mutations applied."""
+    if not isinstance(tensor, FunctionalTensor):
+        return None
+    slot = get_proxy_slot(plain(tensor), current_tracer(), None)
+    return None if slot is None else slot.proxy.node
+
+
+def assign_node(tensor: FunctionalTensor, node: torch.fx.Node) -> None:
+    """Writes what a node computes, of the same shape and dtype, to a traced tensor."""
+    tracer = current_tracer()
+    fake = untraced(lambda: empty_like(tensor))
+    track_tensor_tree(fake, torch.fx.Proxy(node, tracer), constant=None, tracer=tracer)
+    with torch._C.DisableTorchFunction():
+        tensor.replace_(fake)
+        tensor.commit_update()
+        tensor.sync()
 
 
 def own_node(tensor: torch.Tensor) -> torch.fx.Node:

@@ -186,13 +186,35 @@ def parse(text: str) -> ir.Module:
     Raises:
         DialectError: the text does not parse or an op breaks its contract.
     """
+    module = parse_verified(text)
+    verify(module)
+    return module
+
+
+def verify(module: ir.Module) -> None:
+    """Looks whether every op keeps its contract. Builders infer the types of what they make, so what a
+    pass of the compiler gives is not looked at again.
+
+    Raises:
+        DialectError: an op does not; the sentence names it, its types and its layer.
+    """
     from . import dialect, loops
 
-    module = parse_verified(text)
     with context(), ir.Location.unknown():
         dialect.verify(module)
         loops.verify(module)
-    return module
+
+
+def copied(module: ir.Module) -> ir.Module:
+    """The module again, for a pass to change."""
+    with context(), ir.Location.unknown():
+        made = ir.Module.create()
+        for named in module.operation.attributes:
+            made.operation.attributes[named] = module.operation.attributes[named]
+        end = ir.InsertionPoint(made.body)
+        for op in module.body.operations:
+            op.operation.clone(end)
+    return made
 
 
 def parse_verified(text: str) -> ir.Module:

@@ -9,7 +9,7 @@ from mlir import ir
 
 from .edits import edited
 from .errors import LoweringError
-from .mlir import is_sized, stage_of
+from .mlir import is_sized, stage_of, verify
 from .passes.base import Pass
 from .passes.canonicalize_keras import CanonicalizeKeras
 from .passes.collapse_axes import CollapseAxes
@@ -97,7 +97,8 @@ def lower(
     Raises:
         LoweringError: `upto` is no stage or lies before the module's; or a pass refuses the module.
     """
-    passes = edited(pipeline(**options))
+    own = pipeline(**options)
+    passes = edited(own)
     if upto not in STAGES or STAGES.index(upto) < STAGES.index(stage_of(module)):
         raise LoweringError(f"a module of stage {stage_of(module)!r} cannot be lowered to {upto!r}")
     report = on_stage or (lambda module: None)
@@ -107,6 +108,8 @@ def lower(
         if sized and step.by_size:
             continue
         module = step.run(module)
+        if step not in own:
+            verify(module)
         report(module)
     return module
 

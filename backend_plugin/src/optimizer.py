@@ -17,3 +17,11 @@ class BackendOptimizer(BaseOptimizer):
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         """Update the variables by their gradients (Keras's ``Optimizer.apply``)."""
         return super().apply(grads, trainable_variables)
+
+    def _backend_update_step(
+        self, grads: Any, trainable_variables: Any, learning_rate: Any
+    ) -> None:
+        # Keras defines its optimizers upon this class.
+        from keras_triton.alike_updates import update_each
+
+        update_each(self, grads, trainable_variables, learning_rate)

@@ -20,7 +20,7 @@ from .graph import Graph, Loop, Node, squeezed_dims
 
 Places = dict[int, tuple[int, ...]]
 EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
-FEW = 32
+FEW, MANY = 32, 1000
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 
 
@@ -158,9 +158,11 @@ class Grouping:
                 other.above |= beyond
 
     def _below(self, group: Group) -> Iterable[Group]:
-        """The groups that depend on a group; all there are if those are many: to look at one costs less
-        than to find it. (The work on a parameter's new value, half of a step, has few.)
+        """The groups that depend on a group; all there are unless that are many and those few, as where a
+        parameter's new value is made: to look at one costs less than to find it.
         """
+        if len(self._alive) < MANY:
+            return self._alive
         found: dict[Group, None] = {}
         stack = [group]
         while stack:

@@ -14,7 +14,7 @@ from mlir import ir
 from ..build import OpBuilder, Value
 from ..keras_rewrites import simplify
 from ..loops import code, reachable
-from ..mlir import context, functions, parse, text
+from ..mlir import context, copied, functions
 from .base import Pass
 
 
@@ -29,11 +29,11 @@ class CanonicalizeKeras(Pass):
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
-            for function in code(copied).values():
+            rewritten = copied(module)
+            for function in code(rewritten).values():
                 canonicalize(function)
-            drop_uncalled(copied)
-        return copied
+            drop_uncalled(rewritten)
+        return rewritten
 
 
 def canonicalize(function: ir.OpView) -> None:

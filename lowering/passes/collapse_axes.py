@@ -21,7 +21,7 @@ from ..axes import Cuts, cuts_between, cuts_where, groups, merged, spread_kinds
 from ..build import OpBuilder, Value
 from ..keras_rewrites import POINTWISE
 from ..loops import code, donations
-from ..mlir import TensorType, context, functions, parse, text
+from ..mlir import TensorType, context, copied, functions
 from ..ops import CONTRACTIONS
 from ..ops.reduce import BOOL_REDUCTIONS, REDUCTIONS
 from .base import Pass
@@ -46,9 +46,9 @@ class CollapseAxes(Pass):
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
-            donated = donations(functions(copied))
-            for name, function in code(copied).items():
+            rewritten = copied(module)
+            donated = donations(functions(rewritten))
+            for name, function in code(rewritten).items():
                 returned = list(list(function.regions[0].blocks[0].operations)[-1].operands)
                 updates = frozenset(returned[result] for result in donated.get(name, {}).values())
                 for chain in _chains(function):
@@ -56,7 +56,7 @@ class CollapseAxes(Pass):
                     if cuts is not None:
                         _Move(chain, cuts).run()
                 canonicalize(function)  # reshapes of reshapes
-        return copied
+        return rewritten
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..build import OpBuilder
 from ..keras_rewrites import source, splat
 from ..loop_edit import call_again, named_twice, set_returned, terminator
 from ..loops import Scan, code, loop_of
-from ..mlir import TensorType, callee, context, functions, parse, text
+from ..mlir import TensorType, callee, context, copied, functions
 from .base import Pass
 
 
@@ -35,13 +35,13 @@ class HoistSums(Pass):
         if not any(map(loop_of, functions(module).values())):
             return module
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
-            known = functions(copied)
+            rewritten = copied(module)
+            known = functions(rewritten)
             fixed = named_twice(known)
-            for function in code(copied).values():
+            for function in code(rewritten).values():
                 for view in list(function.regions[0].blocks[0].operations):
                     _hoist_from(view.operation, known, fixed)
-        return parse(text(copied))
+        return rewritten
 
 
 def _hoist_from(call: ir.Operation, known: Mapping[str, ir.OpView], fixed: set[str]) -> None:

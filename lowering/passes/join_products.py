@@ -28,7 +28,7 @@ from ..gates import is_product
 from ..linalg.body import EXTENSION, TRUNCATION, Body
 from ..linalg.write import Writer, refinement
 from ..loops import code
-from ..mlir import TensorType, callee, context, functions, parse, text
+from ..mlir import TensorType, callee, context, copied, functions, parse, text
 from ..products import KINDS, PRODUCTS, column_sums, read_products
 from ..region import kernel_kind
 from .base import Pass
@@ -52,13 +52,13 @@ class JoinProducts(Pass):
         if not self.products:
             return module
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
-            callers = code(copied)
+            rewritten = copied(module)
+            callers = code(rewritten)
             ops = (op for f in callers.values() for op in f.regions[0].blocks[0].operations)
             shared = {name for name, uses in Counter(map(callee, ops)).items() if uses > 1}
             for function in callers.values():
-                _Joining(copied, function, shared).run()
-            return parse(text(copied))
+                _Joining(rewritten, function, shared).run()
+            return parse(text(rewritten))
 
 
 class _Joining:

@@ -14,7 +14,7 @@ from mlir import ir
 from .. import dialect
 from ..build import OpBuilder
 from ..loops import code
-from ..mlir import TensorType, context, parse, text
+from ..mlir import TensorType, context, copied
 from .base import Pass
 
 
@@ -29,10 +29,10 @@ class RaiseLinear(Pass):
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
-            for function in code(copied).values():
+            rewritten = copied(module)
+            for function in code(rewritten).values():
                 _raise(function)
-        return copied
+        return rewritten
 
 
 def _raise(function: ir.OpView) -> None:

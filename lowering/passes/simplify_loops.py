@@ -18,7 +18,7 @@ from ..build import OpBuilder
 from ..keras_rewrites import source
 from ..loop_edit import call_again, named_twice, retype, set_returned, terminator
 from ..loops import SCAN, Scan, While, code, loop_of
-from ..mlir import TensorType, callee, context, functions, parse, text
+from ..mlir import TensorType, callee, context, copied, functions
 from .base import Pass
 from .canonicalize_keras import CanonicalizeKeras, drop_unread
 
@@ -36,14 +36,14 @@ class SimplifyLoops(Pass):
         if not any(map(loop_of, functions(module).values())):
             return module
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
-            known = functions(copied)
+            rewritten = copied(module)
+            known = functions(rewritten)
             # From the outermost in: what a loop does not need, the loops inside need not make.
             _simplify("main", known, named_twice(known))
-            for function in code(copied).values():
+            for function in code(rewritten).values():
                 drop_unread(function)
         # Bodies know numbers now that were operands before.
-        return CanonicalizeKeras().run(copied)
+        return CanonicalizeKeras().run(rewritten)
 
 
 def _simplify(name: str, known: Mapping[str, ir.OpView], shared: set[str]) -> None:

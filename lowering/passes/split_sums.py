@@ -16,7 +16,7 @@ from .. import dialect
 from ..build import OpBuilder, Value
 from ..keras_rewrites import POINTWISE, splat
 from ..loops import code
-from ..mlir import TensorType, context, parse, text
+from ..mlir import TensorType, context, copied
 from .base import Pass
 
 ELEMENTWISE = frozenset(f"keras.{name}" for name in (*POINTWISE, "select", "cast"))
@@ -36,15 +36,15 @@ class SplitSums(Pass):
     def run(self, module: ir.Module) -> ir.Module:
         self.check_stage(module)
         with context(), ir.Location.unknown():
-            copied = parse(text(module))
+            rewritten = copied(module)
             changed = False
-            for function in code(copied).values():
+            for function in code(rewritten).values():
                 found = _Found()
                 for view in list(function.regions[0].blocks[0].operations):
                     found.add(view.operation)
                     if view.operation.name == "keras.sum":
                         changed |= _Split(view.operation, found).run()
-        return parse(text(copied)) if changed else module
+        return rewritten if changed else module
 
 
 @dataclass
