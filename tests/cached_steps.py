@@ -19,7 +19,7 @@ import keras_triton
 from keras_triton import compile as driver
 from keras_triton.lowering.emit_llvm import jit
 
-calls = Counter(lower=0, compile_object=0)
+calls = Counter(lower=0, compile_objects=0)
 
 
 def counted(name, function):
@@ -43,7 +43,7 @@ def small_model():
 def train():
     """What a process computes, and all it says about it."""
     driver.lower = counted("lower", driver.lower)
-    jit.compile_object = counted("compile_object", jit.compile_object)
+    jit.compile_objects = counted("compile_objects", jit.compile_objects)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = small_model()

@@ -62,7 +62,7 @@ def test_nothing_is_made_twice(target, cache, monkeypatch):
     assert not first.kept
     (entry,) = cache.iterdir()
     monkeypatch.setattr(driver, "lower", None)
-    monkeypatch.setattr(emit_llvm.jit, "compile_object", None)
+    monkeypatch.setattr(emit_llvm.jit, "compile_objects", None)
     again, found = compiled(target)
     assert again.kept
     assert same(found, results)
@@ -114,7 +114,9 @@ def put_nonsense(entry):
 
 def put_code_of_another(entry):
     parts = compile_cache.files().read(entry.stem)
-    compile_cache.files().write(entry.stem, {**parts, emit_llvm.emit.OBJECT: b"no machine code"})
+    compile_cache.files().write(
+        entry.stem, {**parts, emit_llvm.emit.OBJECT.format(0): b"no machine code"}
+    )
 
 
 DAMAGES = {
@@ -275,12 +277,12 @@ def test_processes(tmp_path):
     entries = sorted((tmp_path / "compiled").iterdir())
     assert [path.suffix for path in entries] == [".entry", ".entry"]
     (last,) = run_side_by_side(tmp_path, 1)
-    assert last["calls"] == {"lower": 0, "compile_object": 0}
+    assert last["calls"] == {"lower": 0, "compile_objects": 0}
     assert last["stats"]["programs_found_on_disk"] == len(last["stats"]["programs"]) == 2
     assert len(first) == 4
     for body in first:
         assert body["computed"] == last["computed"]
         assert body["reports"] == last["reports"]
         assert body["warnings"] == last["warnings"] == []
-    assert any(body["calls"]["compile_object"] for body in first)
+    assert any(body["calls"]["compile_objects"] for body in first)
     assert sorted((tmp_path / "compiled").iterdir()) == entries

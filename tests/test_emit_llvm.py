@@ -397,7 +397,7 @@ def test_equal_kernels_are_compiled_once_and_loaded_again(monkeypatch):
     assert first["a"].address == first["b"].address
     kept = dict(code)
     with monkeypatch.context() as patch:
-        patch.setattr(emit_llvm.jit, "compile_object", None)
+        patch.setattr(emit_llvm.jit, "compile_objects", None)
         again = emit_llvm.compile_kernels(functions, code)
     assert code == kept
     inputs = inputs_of(functions["a"])

@@ -302,7 +302,7 @@ from keras_triton.lowering.emit_llvm import jit
 
 fast = keras_triton.jit(lambda x: ops.softmax(ops.tanh(x) + ops.sum(x, 0)))
 made = []
-for module, name in ((pipeline, "PlanBuffers"), (jit, "compile_object")):
+for module, name in ((pipeline, "PlanBuffers"), (jit, "compile_objects")):
     original = getattr(module, name)
     def counted(*args, original=original, name=name, **kwargs):
         made.append(name)
@@ -312,7 +312,7 @@ with torch.no_grad():
     for size in (3, 4, 5):
         x = torch.ones(size, 7)
         torch.testing.assert_close(fast(x), torch.softmax(torch.tanh(x) + x.sum(0), -1))
-print(fast.counts.captures, made.count("compile_object"), keras_triton.stats().kept)
+print(fast.counts.captures, made.count("compile_objects"), keras_triton.stats().kept)
 """
 
 

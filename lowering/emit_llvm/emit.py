@@ -4,7 +4,7 @@ A kernel is a C function of one packed table of addresses (its arguments, then i
 after instance for "multi") and a number of threads. All memory is contiguous and row-major. An
 output may share memory with an argument of the same type that the region reads only at identity.
 
-All kernels of a plan become one LLVM module; equal kernels are compiled once. What comes of it is data
+All kernels of a plan become few LLVM modules; equal kernels are compiled once. What comes of it is data
 that can be kept and loaded again.
 """
 
@@ -35,8 +35,10 @@ KINDS = ("loop", "multi", "scatter")
 """The kinds of kernel functions that become native code."""
 
 _OP_NS, _ACCESS_NS, _EXPENSIVE_NS = 0.02, 0.08, 0.4
-# The parts of what is kept: machine code of all kernels; and name -> [symbol, threads] as JSON.
-OBJECT, TABLE = "kernels.o", "kernels.json"
+# The parts of what is kept: machine code, numbered; and name -> [symbol, threads] as JSON.
+OBJECT, TABLE = "kernels{}.o", "kernels.json"
+# Modules are compiled side by side, but each starts LLVM's passes anew and has its own helpers.
+MODULE_CHARACTERS, MOST_MODULES = 50_000, 8
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,10 @@ def compile_kernels(
     if not functions:
         return {}
     code = {} if code is None else code
-    if OBJECT not in code:
+    if TABLE not in code:
         code.update(_compile(functions))
-    table, library = json.loads(code[TABLE]), jit.Library(code[OBJECT])
+    table = json.loads(code[TABLE])
+    library = jit.Library([part for name, part in code.items() if name != TABLE])
     if table.keys() != functions.keys():
         raise EmitError("the machine code is of other kernels")
     return {
@@ -118,9 +121,24 @@ def compile_kernels(
 
 def _compile(functions: Mapping[str, ir.OpView]) -> dict[str, bytes]:
     emitted = {name: _emit(function) for name, function in functions.items()}
-    text = _module(list({item.symbol: item for item in emitted.values()}.values()))
+    parts = _parts(list({item.symbol: item for item in emitted.values()}.values()))
+    objects = jit.compile_objects([_module(part) for part in parts])
     table = {name: [item.symbol, item.threads] for name, item in emitted.items()}
-    return {OBJECT: jit.compile_object(text), TABLE: json.dumps(table).encode()}
+    named = {OBJECT.format(number): code for number, code in enumerate(objects)}
+    return {**named, TABLE: json.dumps(table).encode()}
+
+
+def _parts(kernels: Sequence[_Emitted]) -> list[list[_Emitted]]:
+    """The kernels in modules of about equal length: as many for the same kernels on any machine."""
+    total = sum(len(kernel.body) for kernel in kernels)
+    count = min(max(1, round(total / MODULE_CHARACTERS)), MOST_MODULES, len(kernels))
+    parts: list[list[_Emitted]] = [[] for _ in range(count)]
+    lengths = [0] * count
+    for kernel in sorted(kernels, key=lambda kernel: len(kernel.body), reverse=True):
+        shortest = lengths.index(min(lengths))
+        parts[shortest].append(kernel)
+        lengths[shortest] += len(kernel.body)
+    return parts
 
 
 def loops_text(function: ir.OpView) -> str:

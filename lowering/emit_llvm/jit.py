@@ -8,8 +8,11 @@ host alone, so it can be kept.
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint8, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -47,15 +50,22 @@ def build() -> str:
     return f"{found.st_size} bytes of {found.st_mtime_ns}"
 
 
-def compile_object(text: str) -> bytes:
-    """An object file of an MLIR module in the llvm, scf and arith dialects, optimized for the host.
+def compile_objects(texts: Sequence[str]) -> list[bytes]:
+    """An object file for each MLIR module in the llvm, scf and arith dialects, optimized for the host.
 
     Raises:
-        EmitError: the module does not parse or does not convert; the sentence is MLIR's.
+        EmitError: a module does not parse or does not convert; the sentence is MLIR's.
     """
-    with _Module(text) as module:
-        module.optimize()
-        return module.emit()
+    with ExitStack() as stack:
+        modules = [stack.enter_context(_Module(text)) for text in texts]
+        # LLVM works without Python's lock, each module in a context of its own.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(_object_of, modules))
+
+
+def _object_of(module: _Module) -> bytes:
+    module.optimize()
+    return module.emit()
 
 
 def llvm_ir(text: str, *, optimized: bool = True) -> str:
@@ -69,7 +79,7 @@ def llvm_ir(text: str, *, optimized: bool = True) -> str:
 class Library:
     """Machine code loaded into this process; its addresses live as long as the object."""
 
-    def __init__(self, code: bytes) -> None:
+    def __init__(self, objects: Sequence[bytes]) -> None:
         llvm = _llvm()
         self._llvm = llvm
         self._jit = c_void_p()
@@ -77,8 +87,9 @@ class Library:
         self._dylib = c_void_p(llvm.c.LLVMOrcLLJITGetMainJITDylib(self._jit))
         llvm.define(self._jit, self._dylib, openmp_addresses())
         llvm.search_process(self._jit, self._dylib)
-        buffer = llvm.c.LLVMCreateMemoryBufferWithMemoryRangeCopy(code, len(code), b"kernels")
-        llvm.check(llvm.c.LLVMOrcLLJITAddObjectFile(self._jit, self._dylib, buffer))
+        for code in objects:
+            buffer = llvm.c.LLVMCreateMemoryBufferWithMemoryRangeCopy(code, len(code), b"kernels")
+            llvm.check(llvm.c.LLVMOrcLLJITAddObjectFile(self._jit, self._dylib, buffer))
 
     def address(self, symbol: str) -> int:
         """The address of a function.
@@ -119,6 +130,7 @@ class _Module:
             except ir.MLIRError as error:
                 raise EmitError(f"the loops do not lower to LLVM: {error}") from None
             operation = _capsule_pointer(module.operation._CAPIPtr)
+            self.machine = self.llvm.target_machine()
             self.module = c_void_p(self.llvm.c.mlirTranslateModuleToLLVMIR(operation, self.context))
         if not self.module:
             raise EmitError("the converted module does not translate to LLVM IR")
@@ -129,9 +141,10 @@ class _Module:
     def __exit__(self, *_: object) -> None:
         self.llvm.c.LLVMDisposeModule(self.module)
         self.llvm.c.LLVMContextDispose(self.context)
+        self.llvm.c.LLVMDisposeTargetMachine(self.machine)
 
     def optimize(self) -> None:
-        c, machine = self.llvm.c, self.llvm.machine
+        c, machine = self.llvm.c, self.machine
         c.LLVMSetTarget(self.module, self.llvm.triple.encode())
         layout = c_void_p(c.LLVMCreateTargetDataLayout(machine))
         c.LLVMSetModuleDataLayout(self.module, layout)
@@ -155,7 +168,7 @@ class _Module:
         c, message, buffer = self.llvm.c, c_char_p(), c_void_p()
         object_file = 1
         if c.LLVMTargetMachineEmitToMemoryBuffer(
-            self.llvm.machine, self.module, object_file, byref(message), byref(buffer)
+            self.machine, self.module, object_file, byref(message), byref(buffer)
         ):
             raise EmitError(f"LLVM makes no machine code: {(message.value or b'').decode()}")
         try:
@@ -176,7 +189,7 @@ class _Symbol(ctypes.Structure):
 
 
 class _Llvm:
-    """LLVM's C API and the host's target machine."""
+    """LLVM's C API, and what it calls the host."""
 
     def __init__(self) -> None:
         self.c = _library()
@@ -189,7 +202,6 @@ class _Llvm:
         self.cpu = self._owned(self.c.LLVMGetHostCPUName())
         self.features = self._owned(self.c.LLVMGetHostCPUFeatures()) + _TUNING.get(name, "")
         self.version = self._version()
-        self.machine = self._target_machine()
 
     def check(self, error: int | None) -> None:
         """Raises EmitError if an LLVMErrorRef is one."""
@@ -219,7 +231,8 @@ class _Llvm:
         )
         self.c.LLVMOrcJITDylibAddGenerator(dylib, generator)
 
-    def _target_machine(self) -> c_void_p:
+    def target_machine(self) -> c_void_p:
+        """The host's; one serves one thread."""
         target, message = c_void_p(), c_char_p()
         if self.c.LLVMGetTargetFromTriple(self.triple.encode(), byref(target), byref(message)):
             raise EmitError(
@@ -283,6 +296,7 @@ _POINTER_ARGUMENTS = [
     "LLVMContextDispose",
     "LLVMCreateTargetDataLayout",
     "LLVMDisposeTargetData",
+    "LLVMDisposeTargetMachine",
     "LLVMDisposeMessage",
     "LLVMDisposePassBuilderOptions",
     "LLVMPrintModuleToString",
