@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from keras.src import optimizers
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.fx import Node
 
 from .provenance import current_track
@@ -158,5 +159,8 @@ class _Alike:
 
     def _writes(self, own: set[int]) -> dict[int, int]:
         """How often each state but `own` was written to."""
-        states = self.scope.values()
-        return {id(state): writes(state) for state in states if id(state) not in own}
+        return {
+            id(state): writes(state)
+            for state in self.scope.values()
+            if isinstance(state, FunctionalTensor) and id(state) not in own
+        }

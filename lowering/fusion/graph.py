@@ -46,7 +46,7 @@ class Loop:
     def reads(self) -> Sequence[tuple[int, Dims]]:
         return self.body.reads(self.value)
 
-    def tables(self) -> list[int]:
+    def tables(self) -> Sequence[int]:
         """The values that elements are looked up in, at indices that the body computes."""
         return self.body.tables(self.value)
 

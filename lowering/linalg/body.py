@@ -54,6 +54,7 @@ class Body:
         # What a value needs is settled when it is made, and asked for at every attempt to fuse it.
         self._live: dict[int, list[int]] = {}
         self._reads: dict[int, list[tuple[Any, Dims]]] = {}
+        self._tables: dict[int, list[Any]] = {}
 
     def add(
         self,
@@ -155,10 +156,13 @@ class Body:
             self._reads[value] = [op.attributes for op in needed if op.name == "read"]
         return self._reads[value]
 
-    def tables(self, value: int) -> list[Any]:
+    def tables(self, value: int) -> Sequence[Any]:
         """The sources in which `value` needs lookups, each once."""
-        ops = (self.ops[i] for i in self.live([value]))
-        return list(dict.fromkeys(op.attributes for op in ops if op.name == LOOKUP))
+        if value not in self._tables:
+            ops = (self.ops[i] for i in self.live([value]))
+            found = dict.fromkeys(op.attributes for op in ops if op.name == LOOKUP)
+            self._tables[value] = list(found)
+        return self._tables[value]
 
     def inline(
         self,
