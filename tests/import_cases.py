@@ -56,6 +56,22 @@ NATIVE: list[tuple[str, Function, tuple[torch.Tensor, ...]]] = [
     ("clamp", lambda a: [a.clamp(-0.5, 0.5), a.clamp(min=0), a.clamp(max=a * 2)], (x(5),)),
     ("where", lambda a, i: [torch.where(a > 0, a, i), a.masked_fill(a > 0, 3.0)], (x(4), n(4))),
     ("casts", lambda a, i: [a.int(), i.float(), a.bool(), a.half(), a.double()], (x(5), n(5))),
+    (
+        "diagonals",
+        lambda a: [a.diagonal(), a.diagonal(1), a.diagonal(-1, 2, 0), a[0].diag()],
+        (x(3, 4, 5),),
+    ),
+    ("diagonal_gradient", gradient(lambda a: a.diagonal(1, 0, 2) * 2), (x(4, 2, 3),)),
+    ("low_diagonal_gradient", gradient(lambda a: a.diagonal(-2) * 2), (x(5, 3),)),
+    (
+        "bucketize",
+        lambda a, e: [
+            torch.bucketize(a, e),
+            torch.bucketize(a, e, right=True, out_int32=True),
+            torch.bucketize(torch.cat([e, e + 0.1, torch.full((1,), torch.nan)]), e, right=True),
+        ],
+        (x(3, 4), torch.tensor([-1.0, -0.5, 0.0, 0.0, 0.5])),
+    ),
     ("logic", lambda a, i: [torch.logical_and(a, i), torch.logical_not(i)], (x(4), n(4))),
     (
         "shapes",

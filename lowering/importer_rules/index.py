@@ -15,6 +15,9 @@ from ..mlir import TensorType
 from ..ops.common import broadcast
 from .reduce import reduce
 
+MOST_BOUNDARIES = 256
+"""So many comparisons of a number are cheaper than to search, and fuse."""
+
 
 @rule("aten.embedding.default")
 def _embedding(b: Builder, table: Value, indices: Value, *options: object) -> Value:
@@ -163,3 +166,19 @@ def _onehot(b: Builder, indices: Value, classes: int = -1) -> Value:
     kind = TensorType.of(indices)
     places = b.emit("iota", shape=b.result.shape, axis=kind.rank, dtype=kind.dtype)
     return b.cast(b.emit("eq", places, b.reshape(indices, (*kind.shape, 1))), b.result.dtype)
+
+
+@rule("aten.bucketize.Tensor")
+def _bucketize(
+    b: Builder, x: Value, boundaries: Value, *, out_int32: bool = False, right: bool = False
+) -> Value:
+    """How many boundaries lie before x (`right`: at or before it); all do before a NaN."""
+    kind, (count,) = TensorType.of(x), TensorType.of(boundaries).shape
+    if count > MOST_BOUNDARIES:
+        raise NoRule(f"aten.bucketize by {count} boundaries, too many to compare with each")
+    shape = (*kind.shape, count)
+    each = b.broadcast(b.reshape(x, (*kind.shape, 1)), shape)
+    edges = b.broadcast(boundaries, shape)
+    beyond = b.emit("gt" if right else "ge", edges, each)
+    before = b.cast(b.emit("logical_not", beyond), b.result.dtype)
+    return reduce(b, "sum", before, [kind.rank])

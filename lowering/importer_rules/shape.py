@@ -103,6 +103,50 @@ def _select(b: Builder, x: Value, dim: int, index: int) -> Value:
     return b.reshape(cut(b, x, axis, place, place + 1), b.result.shape)
 
 
+@rule("aten.diagonal.default", "aten.diagonal_copy.default")
+def _diagonal(b: Builder, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    """Of a row-major matrix each element of a diagonal lies one row and one place behind the last."""
+    order = _matrix_last(TensorType.of(x).rank, dim1, dim2)
+    moved = b.transpose(x, order)
+    *outer, rows, columns = TensorType.of(moved).shape
+    flat, step = b.reshape(moved, (*outer, rows * columns)), columns + 1
+    start = offset if offset >= 0 else -offset * columns
+    end = start + (b.result.shape[-1] - 1) * step + 1
+    return cut(b, flat, len(outer), start, end, step)
+
+
+@rule("aten.diagonal_backward.default")
+def _diagonal_backward(
+    b: Builder, gradient: Value, shape: Sequence[int], offset: int, dim1: int, dim2: int
+) -> Value:
+    """A row of zeros behind each element, in front of the next one's place; see `_diagonal`."""
+    order = _matrix_last(len(shape), dim1, dim2)
+    *outer, rows, columns = (shape[axis] for axis in order)
+    count, axis = TensorType.of(gradient).shape[-1], len(outer)
+    single = b.reshape(gradient, (*outer, count, 1))
+    spread = b.reshape(_padded(b, single, 0, columns), (*outer, count * (columns + 1)))
+    start = offset if offset >= 0 else -offset * columns
+    room = rows * columns - start
+    spread = cut(b, spread, axis, 0, min(count * (columns + 1), room))
+    rest = room - TensorType.of(spread).shape[axis]
+    matrix = b.reshape(_padded(b, spread, start, rest), (*outer, rows, columns))
+    return b.transpose(matrix, [order.index(i) for i in range(len(shape))])
+
+
+def _matrix_last(rank: int, dim1: int, dim2: int) -> list[int]:
+    """The axes with these two at the end."""
+    pair = [dim1 % rank, dim2 % rank]
+    return [axis for axis in range(rank) if axis not in pair] + pair
+
+
+def _padded(b: Builder, x: Value, low: int, high: int) -> Value:
+    """Zeros in front of the last axis and behind it."""
+    if not low and not high:
+        return x
+    around = [0] * (TensorType.of(x).rank - 1)
+    return b.emit("pad", x, low=[*around, low], high=[*around, high], value=0.0)
+
+
 def _pieces(b: Builder, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:
     pieces, start = [], 0
     for size in sizes:
