@@ -15,6 +15,7 @@ from rich.table import Table
 from keras_triton.kernels.device import Device
 from keras_triton.lowering.dialect import walk
 from keras_triton.lowering.extern import Extern
+from keras_triton.lowering.heads import told_of
 from keras_triton.lowering.memory.fit import Fit
 from keras_triton.lowering.peak import Peak, peak_of, result_bytes
 from keras_triton.lowering.plan import Call, Copy, Plan
@@ -105,6 +106,7 @@ class Report:
     Attributes:
         peak: the memory that it takes; of two programs that of the one that takes more.
         fitted: what became of a budget of memory; None if there was none, or nothing to do for it.
+        logits: for each cross-entropy of logits whether they are stored, and why.
         float32_products: their precision, as `torch.get_float32_matmul_precision` names it.
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
         records: what `html` shows of each program; only `explain` keeps any.
@@ -116,6 +118,7 @@ class Report:
     peak: Peak = field(default_factory=Peak)
     floor: Floor | None = None
     fitted: Fit | None = None
+    logits: tuple[str, ...] = ()
     float32_products: str = "highest"
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
@@ -133,7 +136,8 @@ class Report:
         rows = [replace(row, kernel=f"backward/{row.kernel}") for row in backward.rows]
         peak = max(self.peak, backward.peak, key=lambda peak: peak.bytes)
         records = (*self.records, *backward.records)
-        return replace(self, rows=(*self.rows, *rows), peak=peak, records=records)
+        logits = (*self.logits, *backward.logits)
+        return replace(self, rows=(*self.rows, *rows), peak=peak, logits=logits, records=records)
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -238,7 +242,7 @@ class Report:
         """
         console = console or Console()
         wide = console.width >= WIDE
-        lines = self.summary(), self.memory(), self.budget(), self.compared()
+        lines = self.summary(), self.memory(), self.budget(), self.compared(), *self.logits
         title = "\n".join(line for line in lines if line)
         table = Table(title=title, title_justify="left")
         for name in ("kernel", "runs as", "layers"):
@@ -287,7 +291,15 @@ def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled
 
     peak, fitted = peak_of(plan, workspace), Fit.of(plan.module)
     precision = torch.get_float32_matmul_precision()
-    return Report(step, target, tuple(rows), peak, fitted=fitted, float32_products=precision)
+    return Report(
+        step,
+        target,
+        tuple(rows),
+        peak,
+        fitted=fitted,
+        logits=told_of(plan.module),
+        float32_products=precision,
+    )
 
 
 def _repeated(row: Row, times: int | None) -> Row:

@@ -60,7 +60,20 @@ configurations for the device ``INTERPRETER``);
 functions must come from a file (Triton reads their source) and see ``triton.language`` as ``tl``.
 """
 
-from . import conv, conv_grad, gates, loss, matmul, norm, norm_grad, pool, products, softmax
+from . import (
+    conv,
+    conv_grad,
+    gates,
+    linear_loss,
+    linear_loss_grad,
+    loss,
+    matmul,
+    norm,
+    norm_grad,
+    pool,
+    products,
+    softmax,
+)
 from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
 from .launch import STORE, Epilogue, Launch, Program, Prologue, execute
@@ -70,7 +83,10 @@ from .problem import Problem, TensorSpec, Work
 from .space import Dimension, Space, dimension
 from .spec import KernelSpec, all_specs, get, register
 
-TEMPLATES = (conv, conv_grad, gates, loss, matmul, norm, norm_grad, pool, products, softmax)
+TEMPLATES = (
+    *(conv, conv_grad, gates, linear_loss, linear_loss_grad, loss, matmul, norm, norm_grad, pool),
+    *(products, softmax),
+)
 """The modules whose import registers the templates."""
 
 __all__ = [

@@ -212,7 +212,7 @@ def conv_plan(
             max_registers=max_registers(config, problem, stage),
         )
 
-    return gemm_program(launch, rows, cols, parts, config, epilogue)
+    return gemm_program(launch, rows, cols, parts, config.split_k, epilogue)
 
 
 def conv2d_reference(

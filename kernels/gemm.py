@@ -212,21 +212,21 @@ def gemm_program(
     rows: int,
     cols: int,
     parts: int,
-    config: GemmConfig,
+    split: int,
     epilogue: Epilogue,
 ) -> Program:
     """One launch, or a split product (partial tiles, then their sum under the epilogue).
 
     ``launch(epilogue, split)`` describes the product kernel, whose result is a [rows, cols] matrix;
-    ``parts`` is how many of its tiles share a column.
+    ``parts`` is how many of its tiles share a column, ``split`` how many programs share a tile's sum.
     """
-    if config.split_k > 1:
+    if split > 1:
         parts = row_blocks(rows, cols, epilogue)
     sums = {f"sum{i}": TensorSpec((parts, cols), "float32") for i in range(epilogue.sums)}
-    if config.split_k == 1:
+    if split == 1:
         return Program((launch(epilogue, 1),), sums)
-    tiles = launch(STORE, config.split_k)
+    tiles = launch(STORE, split)
     tiles = replace(tiles, pointers={**tiles.pointers, "outs": ("partials",)})
-    total = reduce_partials("partials", config.split_k, rows, cols, epilogue)
-    scratch = {"partials": TensorSpec((config.split_k, rows, cols), "float32")}
+    total = reduce_partials("partials", split, rows, cols, epilogue)
+    scratch = {"partials": TensorSpec((split, rows, cols), "float32")}
     return Program((tiles, total), scratch | sums)

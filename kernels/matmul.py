@@ -167,7 +167,7 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
         )
 
     parts = size.batch * ceil_div(size.m, config.block_m)
-    return gemm_program(launch, size.batch * size.m, size.n, parts, config, epilogue)
+    return gemm_program(launch, size.batch * size.m, size.n, parts, config.split_k, epilogue)
 
 
 def _work(problem: Problem) -> Work:

@@ -118,6 +118,12 @@ BOUNDS: dict[str, Bound] = (
     | _slope("row + 8", lambda t, a: _row(t, a) + 8, "softmax_grad log_softmax_grad cross_entropy_grad")
     | _slope("row + rows + 8", lambda t, a: sum(t[0].shape) + 8, "layer_norm_grad")
     | _slope(
+        "depth + classes + rows + 16",
+        lambda t, a: sum(t[0].shape) + max(t[1].shape) + 16,
+        "linear_cross_entropy linear_cross_entropy_input_grad linear_cross_entropy_weight_grad",
+        stored=2,
+    )
+    | _slope(
         "keys + width + 16",
         lambda t, a: t[1].shape[1] + sum(t[0].shape[1::2]) + 16,
         "attention attention_grad",

@@ -10,6 +10,7 @@ from mlir import ir
 from .edits import edited
 from .errors import LoweringError
 from .mlir import is_sized, stage_of, verify
+from .ops.linear_loss import HEADS
 from .passes.base import Pass
 from .passes.canonicalize_keras import CanonicalizeKeras
 from .passes.collapse_axes import CollapseAxes
@@ -22,6 +23,7 @@ from .passes.lower_to_linalg import ROWS, LowerToLinalg
 from .passes.order_launches import OrderLaunches
 from .passes.plan_buffers import PlanBuffers
 from .passes.raise_linear import RaiseLinear
+from .passes.recompute_logits import RecomputeLogits
 from .passes.set_precision import SetPrecision
 from .passes.simplify_loops import SimplifyLoops
 from .passes.split_sums import SplitSums
@@ -44,6 +46,7 @@ def pipeline(
     decompose: bool = False,
     rows: int = 0,
     epilogues: bool = True,
+    recompute: bool = True,
     budget: int | float | None = None,
     precision: str = "ieee",
 ) -> list[Pass]:
@@ -54,6 +57,7 @@ def pipeline(
         rows: otherwise, the longest row (elements) of row ops to spell out.
         epilogues: let loops before and behind a product or convolution join its kernel, and products
             one another's.
+        recompute: let logits be made again rather than stored; see `RecomputeLogits`.
         budget: the memory that a step may take, in bytes or as a share; see `FitMemory`.
         precision: of float32 products; see `SetPrecision`.
     """
@@ -63,9 +67,16 @@ def pipeline(
         SplitSums(),  # keras -> keras: a factor that few folded axes change, out of the inner sum
         SimplifyLoops(),  # keras -> keras: loops that carry and stack what is read, no more
         CollapseAxes(),  # keras -> keras: elementwise work on the axes of products and norms
+        RecomputeLogits(  # keras -> keras: a last product and its cross-entropy without logits
+            "never" if not recompute else "faster" if budget is None else "always", precision
+        ),
         RaiseLinear(),  # keras -> keras: product, bias and activation as one op
         LowerToLinalg(  # keras -> linalg
-            decompose=ROWS | POOLING if decompose else ROWS if rows else frozenset(),
+            decompose=ROWS | POOLING | frozenset(HEADS)
+            if decompose
+            else ROWS
+            if rows
+            else frozenset(),
             longest_row=0 if decompose else rows,
         ),
         FuseRegions(

@@ -335,6 +335,28 @@ def rows() -> dict[str, Case]:
     }
 
 
+def heads() -> dict[str, Case]:
+    x, w, bias, target = normals(3, 5), normals(6, 5), normals(6, seed=2), torch.tensor([4, 0, 2])
+    logits, g = x @ w.T + bias, normals(3, seed=3)
+    lse = torch.logsumexp(logits, -1)
+
+    def loss(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(x @ w.T + bias, target, reduction="none")
+
+    given, turned = [x, w, bias, target], {"transpose_w": True}
+    return {
+        "linear_cross_entropy": Case(
+            given, turned, equals(lambda *xs: (loss(*xs[:3]), lse, logits.argmax(-1)))
+        ),
+        "linear_cross_entropy_input_grad": Case(
+            [*given, lse, g], turned, equals(lambda *xs: gradient(loss, g, *xs[:3])[0])
+        ),
+        "linear_cross_entropy_weight_grad": Case(
+            [*given, lse, g], turned, equals(lambda *xs: gradient(loss, g, *xs[:3])[1:])
+        ),
+    }
+
+
 # Salmon et al. 2011, known answers of Philox4x32-10: first words for counter and key of all zeros.
 PHILOX_ZERO = 0x6627E8D5
 
@@ -370,5 +392,5 @@ def others() -> dict[str, Case]:
 
 
 CASES: dict[str, Case] = (
-    pointwise() | reductions() | shapes() | contractions() | images() | rows() | others()
+    pointwise() | reductions() | shapes() | contractions() | images() | rows() | heads() | others()
 )

@@ -30,6 +30,12 @@ def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Gene
         tensors["target"] = torch.randint(classes, (rows,), generator=generator)
     if name == "cross_entropy_grad":
         tensors["lse"] = torch.logsumexp(tensors["logits"].to(tensors["lse"].dtype), -1)
+    if name.startswith("linear_cross_entropy"):
+        x, w, bias = (tensors[operand].double() for operand in ("x", "w", "bias"))
+        logits = x @ (w.mT if problem.attrs["transpose_w"] else w) + bias
+        tensors["target"] = torch.randint(logits.shape[1], logits.shape[:1], generator=generator)
+        if "lse" in tensors:
+            tensors["lse"] = torch.logsumexp(logits, -1).float()
     if name == "layer_norm_grad":
         x = tensors["x"].double()
         tensors["mean"] = x.mean(-1).to(tensors["mean"].dtype)

@@ -33,6 +33,14 @@ def product_problems(dtype):
         yield "matmul", Problem.of(operands, transpose_b=True)
     operands = [((8, 128, 64), dtype), ((8, 64, 128), dtype)]
     yield "batch_matmul", Problem.of(operands)
+    for rows, classes, depth, transposed in ((1024, 50257, 768, False), (300, 1500, 100, True)):
+        w = (classes, depth) if transposed else (depth, classes)
+        operands = [((rows, depth), dtype), (w, dtype), ((classes,), dtype), ((rows,), "int64")]
+        yield "linear_cross_entropy", Problem.of(operands, transpose_w=transposed)
+        operands += [((rows,), "float32")] * 2
+        for part in ("input", "weight"):
+            name = f"linear_cross_entropy_{part}_grad"
+            yield name, Problem.of(operands, transpose_w=transposed)
     yield from conv_problems(dtype)
 
 

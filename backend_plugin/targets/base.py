@@ -45,6 +45,7 @@ class Target(Protocol):
     decompose: bool  # row ops (softmax, norms, losses) and pooling become loops
     rows: int  # otherwise, the longest row (elements) of row ops that do
     epilogues: bool  # loops before and behind products and convolutions go into their kernels
+    recompute: bool  # logits may be made again rather than stored
     sized: frozenset[str]  # the kinds of kernels that it compiles once for all symbolic sizes
 
     @property
@@ -64,11 +65,15 @@ class Target(Protocol):
         """
 
 
+OPTIONS = ("decompose", "rows", "epilogues", "recompute")
+"""What a target has for `lower`, by name."""
+
+
 def asked_by(target: Target | type) -> dict[str, Any]:
     """The options of `lower` that a target, or any of its class, asks for, and those that the process's
     settings ask for.
     """
-    asked = {option: getattr(target, option) for option in ("decompose", "rows", "epilogues")}
+    asked = {option: getattr(target, option) for option in OPTIONS}
     return asked | {"budget": settings().memory_budget, "precision": float32_products()}
 
 

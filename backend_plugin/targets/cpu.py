@@ -21,6 +21,7 @@ class CpuTarget:
     decompose = True
     rows = 0
     epilogues = False
+    recompute = False
     sized = frozenset(emit_llvm.KINDS)
 
     @property

@@ -14,6 +14,7 @@ class ReferenceTarget:
     decompose = False
     rows = 0
     epilogues = True
+    recompute = False
     sized = frozenset[str]()
     host = ""
 

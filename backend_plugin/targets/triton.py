@@ -30,6 +30,7 @@ class TritonTarget:
     decompose = False
     rows = ROWS_ON_CHIP
     epilogues = True
+    recompute = True
     sized = frozenset[str]()
 
     def __init__(self, interpret: bool) -> None:

@@ -3,7 +3,7 @@
 Half types compute in float32.
 """
 
-from . import linear, pool, rows  # noqa: F401  (register the decompositions)
+from . import linear, linear_loss, pool, rows  # noqa: F401  (register the decompositions)
 from .registry import DECOMPOSITIONS, can_decompose, decompose, decompose_module
 
 __all__ = ["DECOMPOSITIONS", "can_decompose", "decompose", "decompose_module"]

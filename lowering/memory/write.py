@@ -8,6 +8,7 @@ from mlir import ir
 
 from ..arena import ALIGNMENT, Packing
 from ..errors import LoweringError
+from ..heads import ATTRIBUTE as LOGITS
 from ..linalg.write import Writer, argument_text, op_text
 from ..mlir import TensorType
 from .fit import AGAIN, ATTRIBUTE, Fit
@@ -41,6 +42,8 @@ class PlanText:
         frame, parameters = self._main()
         frame.write()
         fitted = f", {ATTRIBUTE} = {self.fitted.to_attribute()}" if self.fitted else ""
+        main = self.known["main"].operation.attributes
+        logits = f"attributes {{{LOGITS} = {main[LOGITS]}}} " if LOGITS in main else ""
         return "\n".join(
             [
                 f'module attributes {{keras.stage = "plan"{fitted}}} {{',
@@ -49,7 +52,7 @@ class PlanText:
                 "}",
                 "module @plan {",
                 *self.declared.values(),
-                f"func.func @main({', '.join(parameters)}) {{",
+                f"func.func @main({', '.join(parameters)}) {logits}{{",
                 *(f"{name} = arith.constant {n} : index" for n, name in self.constants.items()),
                 *self.writer.lines,
                 "return",

@@ -1,6 +1,18 @@
 """The ops of the `keras` dialect, one family a file. Importing this package fills `dialect.OPS`."""
 
-from . import contract, conv, index, loss, norm, pointwise, pool, random, reduce, shape  # noqa: F401
+from . import (  # noqa: F401
+    contract,
+    conv,
+    index,
+    linear_loss,
+    loss,
+    norm,
+    pointwise,
+    pool,
+    random,
+    reduce,
+    shape,
+)
 
 CONTRACTIONS = frozenset(
     f"keras.{name}"
@@ -8,6 +20,7 @@ CONTRACTIONS = frozenset(
         "matmul",
         "batch_matmul",
         "linear",
+        *linear_loss.HEADS,
         "attention",
         "attention_grad",
         "conv2d",

@@ -16,11 +16,15 @@ from keras_triton.kernels.gemm import PRECISIONS
 from .. import dialect
 from ..emit_triton.template import PRECISION
 from ..mlir import TensorType, context, parse_verified, text
+from ..ops.linear_loss import HEADS
 from .base import Pass, PassError
 
 PRODUCTS = tuple(
     f"keras.{name}"
-    for name in ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
+    for name in (
+        *("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad"),
+        *HEADS,
+    )
 )
 
 
