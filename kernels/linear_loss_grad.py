@@ -5,6 +5,8 @@ Both kernels make the logits again, tile by tile, turn each tile into its gradie
 ``x``, by ``x`` for those of ``w`` and ``bias``. A program owns what it adds up, in a fixed order. It holds up
 to `DEEPEST` of the depth; of deeper products each such part makes the logits anew.
 """
+# ruff: noqa: RUF005 (tuples of Triton's language grow by addition)
+# mypy: disable-error-code="assignment"
 
 from __future__ import annotations
 
@@ -267,7 +269,7 @@ def _plan_input(problem: Problem, config: LinearLossGradConfig, epilogue: Epilog
         partials = TensorSpec((split, size.m, size.k), "float32")
         return Launch(
             kernel=linear_cross_entropy_input_grad_kernel,
-            pointers={name: name for name in GRAD_OPERANDS} | stage.pointers,
+            pointers={**{name: name for name in GRAD_OPERANDS}, **stage.pointers},
             constexprs={
                 **_constexprs(problem, config, partials),
                 "EPILOGUE": stage.function,

@@ -54,12 +54,8 @@ class Head:
     bias_grads: list[ir.Operation] = field(default_factory=list)
 
     @property
-    def layer(self) -> str:
-        """The layer that makes the logits."""
-        return layer_of(self.product) or layer_of(self.loss)
-
-    @property
     def product(self) -> ir.Operation:
+        """What makes the logits."""
         return _product_of(self.loss.operands[0])
 
     @property
@@ -72,6 +68,14 @@ class Head:
     def gradients(self) -> int:
         """How many kernels make the logits again: for x, and for w and the bias."""
         return bool(self.input_grads) + bool(self.weight_grads or self.bias_grads)
+
+
+def maker_of(loss: ir.Operation) -> str:
+    """The layer that makes the logits of a `keras.cross_entropy`, or that of the loss."""
+    try:
+        return layer_of(_product_of(loss.operands[0])) or layer_of(loss)
+    except NoHead:
+        return layer_of(loss)
 
 
 def told_of(module: ir.Module) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Gene
     if name == "cross_entropy_grad":
         tensors["lse"] = torch.logsumexp(tensors["logits"].to(tensors["lse"].dtype), -1)
     if name.startswith("linear_cross_entropy"):
+        # Logits of order 1, as those of a new model: exponentials pass on the errors of large ones.
+        tensors["x"] = (tensors["x"] / problem.shape(0)[1] ** 0.5).to(tensors["x"].dtype)
         x, w, bias = (tensors[operand].double() for operand in ("x", "w", "bias"))
         logits = x @ (w.mT if problem.attrs["transpose_w"] else w) + bias
         tensors["target"] = torch.randint(logits.shape[1], logits.shape[:1], generator=generator)

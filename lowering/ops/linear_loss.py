@@ -80,7 +80,7 @@ def _infer_input_grad(types: Types, attributes: Attributes) -> list[TensorType]:
 
 def _infer_weight_grad(types: Types, attributes: Attributes) -> list[TensorType]:
     _infer_grad(types, attributes)
-    x, w, bias, *_ = types
+    _, w, bias, *_ = types
     return [w, bias.with_shape((w.shape[0 if attributes["transpose_w"] else 1],))]
 
 

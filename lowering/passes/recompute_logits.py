@@ -3,8 +3,9 @@
 Forward, each tile of logits goes into its rows' sum of exponentials, target and place of the maximum as it
 is made; backward, it is made again, by whatever multiplies its gradient. That saves moving and keeping
 [rows, classes] numbers and their gradient, for products that are computed again. It is done where a
-roofline says that it takes no longer, where the logits would take more memory than all that the step is
-given, or, under a budget of memory, wherever it can be; `@main` says what became of each cross-entropy.
+roofline says that it takes no longer, or not twice as long where the logits would take more memory than all
+that the step is given, or, under a budget of memory, wherever it can be; `@main` says what became of each
+cross-entropy.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from keras_triton.kernels.device import H200
 
 from ..build import OpBuilder, Value, compute_dtype
 from ..head_cost import HeadCost
-from ..heads import ATTRIBUTE, LOSS, Head, NoHead, find_head, logits_bytes
+from ..heads import ATTRIBUTE, LOSS, Head, NoHead, find_head, logits_bytes, maker_of
 from ..loops import code
-from ..mlir import TensorType, context, functions, is_sized, layer_of, parse_verified, text
-from ..work import Cost
+from ..mlir import TensorType, context, functions, is_sized, parse_verified, text
 from .base import Pass, PassError
 from .canonicalize_keras import drop_unread
 
 DEVICE = H200
 """Whose roofline decides."""
+MOST = 2
+"""Times as long that memory is worth where nobody set a budget."""
 WHEN = ("never", "faster", "always")
 
 
@@ -66,10 +68,9 @@ class RecomputeLogits(Pass):
 
     def _rewrite(self, loss: ir.Operation, module: ir.Module) -> str:
         """Takes the logits away if that is worth it; says what became of them."""
-        layer = layer_of(loss) or "a loss"
+        layer = maker_of(loss) or "a loss"
         try:
             head = find_head(loss)
-            layer = head.layer or layer
             why = self._why(head, module)
         except NoHead as refusal:
             return f"{layer}: logits are stored: {refusal}"
@@ -82,25 +83,21 @@ class RecomputeLogits(Pass):
         Raises:
             NoHead: they are better stored.
         """
-        rows, classes, depth = head.size
+        _, classes, depth = head.size
         if self.when == "never":
             raise NoHead("this target multiplies no faster than it stores")
         if self.when == "always":
             return "memory is short"
         if classes <= depth:
             raise NoHead(f"rows of {classes} are no longer than those of {depth} they are made of")
-        if not is_sized(module) and logits_bytes(head) > _given(module):
-            return "they would take more memory than all that the step is given"
-        cost = HeadCost(head, self.precision)
-        again, kept = (_seconds(each) for each in (cost.made_again(), cost.stored()))
+        cost = HeadCost(head, self.precision, DEVICE)
+        again, kept = cost.made_again(), cost.stored()
         told = f"takes {again / kept:.2f} times as long as to store them ({DEVICE.name})"
-        if again > kept:
-            raise NoHead(f"to make them again {told}")
-        return f"to make them {told}"
-
-
-def _seconds(costs: list[Cost]) -> float:
-    return sum(cost.seconds(DEVICE) for cost in costs)
+        if again <= kept:
+            return f"to make them {told}"
+        if again <= MOST * kept and not is_sized(module) and logits_bytes(head) > _given(module):
+            return f"all that the step is given takes less memory, though to make them {told}"
+        raise NoHead(f"to make them again {told}")
 
 
 def _given(module: ir.Module) -> int:
