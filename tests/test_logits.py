@@ -185,7 +185,7 @@ def test_a_roofline_a_target_or_a_budget_decides():
     assert "never stored: to make them takes 0." in told(small)
     assert "stored: this target multiplies no faster than it stores" in told(small, when="never")
     assert "dense: logits are stored: to make them again takes" in told(deep)
-    assert "never stored: memory is short" in told(deep, when="always")
+    assert "never stored: there is a budget of memory" in told(deep, when="always")
     assert "stored: to make them again takes" in told(head("f32", 90, 30000, 100))
     assert "never stored: to make them takes" in told(head("f32", 90, 30000, 100), precision="tf32")
     assert "never stored: to make them takes" in told(head("bf16", 90, 30000, 100))

@@ -4,7 +4,7 @@ Forward, each tile of logits goes into its rows' sum of exponentials, target and
 is made; backward, it is made again, by whatever multiplies its gradient. That saves moving and keeping
 [rows, classes] numbers and their gradient, for products that are computed again. It is done where a
 roofline says that it takes no longer, or not twice as long where the logits would take more memory than all
-that the step is given, or, under a budget of memory, wherever it can be; `@main` says what became of each
+that the step is given, or, under a budget of memory, whatever time it takes; `@main` says what became of each
 cross-entropy.
 """
 
@@ -86,10 +86,10 @@ class RecomputeLogits(Pass):
         _, classes, depth = head.size
         if self.when == "never":
             raise NoHead("this target multiplies no faster than it stores")
-        if self.when == "always":
-            return "memory is short"
         if classes <= depth:
             raise NoHead(f"rows of {classes} are no longer than those of {depth} they are made of")
+        if self.when == "always":
+            return "there is a budget of memory"
         cost = HeadCost(head, self.precision, DEVICE)
         again, kept = cost.made_again(), cost.stored()
         told = f"takes {again / kept:.2f} times as long as to store them ({DEVICE.name})"
