@@ -18,10 +18,11 @@ from mlir import ir
 from keras_triton.kernels.device import H200
 
 from ..build import OpBuilder, Value, compute_dtype
+from ..dialect import walk
 from ..head_cost import HeadCost
 from ..heads import ATTRIBUTE, LOSS, Head, NoHead, find_head, logits_bytes, maker_of
 from ..loops import code
-from ..mlir import TensorType, context, functions, is_sized, parse_verified, text
+from ..mlir import TensorType, context, copied, functions, is_sized
 from .base import Pass, PassError
 from .canonicalize_keras import drop_unread
 
@@ -49,22 +50,21 @@ class RecomputeLogits(Pass):
         self.check_stage(module)
         if self.when not in WHEN:
             raise PassError(f"{self.name}: when {self.when!r}; allowed: {', '.join(WHEN)}")
-        if LOSS not in str(module):
+        if not any(op.name == LOSS for op in walk(module.operation)):
             return module
         with context(), ir.Location.unknown():
-            copied = parse_verified(text(module))
-            told = []
-            for function in code(copied).values():
+            rewritten, told = copied(module), []
+            for function in code(rewritten).values():
                 ops = [view.operation for view in function.regions[0].blocks[0].operations]
                 losses = [op for op in ops if op.name == LOSS]
-                told += [self._rewrite(loss, copied) for loss in losses]
+                told += [self._rewrite(loss, rewritten) for loss in losses]
                 if losses:
                     drop_unread(function)  # what made the logits
-            main = functions(copied)["main"].operation
+            main = functions(rewritten)["main"].operation
             main.attributes[ATTRIBUTE] = ir.ArrayAttr.get(
                 [ir.StringAttr.get(each) for each in told]
             )
-        return copied
+        return rewritten
 
     def _rewrite(self, loss: ir.Operation, module: ir.Module) -> str:
         """Takes the logits away if that is worth it; says what became of them."""
