@@ -128,7 +128,8 @@ def compile_module(
     ready = made_ready(made.plan, made.kernels, target)
     report = _reported(name, target, made.plan, ready, dump)
     executors = {kernel: found.executor for kernel, found in ready.items()}
-    return CompiledModule(Program(made.plan, executors, device), report, made.kept)
+    program = Program(made.plan, executors, device, native=target.native)
+    return CompiledModule(program, report, made.kept)
 
 
 def _reported(

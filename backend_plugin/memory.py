@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from keras_triton.lowering.plan import Loop, Plan, Ref, While
 
@@ -115,6 +116,14 @@ class Memory:
             else:
                 moves.append((entry, pieces))
         self._tensors = moves
+
+    def words(self) -> tuple[int, NDArray, NDArray, NDArray]:
+        """For native code that enters a loop: the entries of the table, for each which entry of the row of
+        the loop's operands it begins at, and how far behind; and the table. Frozen memory has them.
+        """
+        # The size is in front of the row, too.
+        offsets = np.where(self._bases == _NOWHERE, 0, self._offsets)
+        return self._table.size, np.ascontiguousarray(self._bases), offsets, self._table
 
     def enter(self, bases: Bases, threads: int, profiled: bool) -> None:
         """Points everything registered at these bases."""

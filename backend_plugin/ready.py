@@ -37,7 +37,7 @@ def made_ready(
     ready = {}
     for name, function in plan.kernels.items():
         extern = Extern.of(function)
-        made = vendor.compile_extern(extern) if extern else compiled[name]
+        made = vendor.compile_extern(extern, function) if extern else compiled[name]
         ready[name] = made if isinstance(made, Compiled) else _by_meaning(plan, name, made, target)
     return ready
 

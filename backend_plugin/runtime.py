@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -17,6 +18,9 @@ from keras_triton.lowering.mlir import TensorType
 from keras_triton.lowering.plan import Call, Copy, Loop, Plan, Step, While
 
 from .memory import Memory
+from .native.entry import Entry, NoEntryError
+from .native.launches import NativeLaunches
+from .native.words import Words
 
 Launch = Callable[[int], None]
 """Runs for one iteration, whose number it is given (0 where nothing moves)."""
@@ -24,6 +28,10 @@ Launch = Callable[[int], None]
 
 class Executor(Protocol):
     """What a target makes of one kernel: something that binds to the operands of a launch."""
+
+    @property
+    def entry(self) -> Entry | str:
+        """How native code launches it on a CPU, or why only Python does."""
 
     def bind(self, call: Call, memory: Memory) -> Launch:
         """A launch over `call.operands` (inputs, then `call.outputs` outputs)."""
@@ -33,8 +41,9 @@ class NativeExecutor:
     """A kernel in machine code: called with the address of a table of pointers, in front of which the
     symbolic size lies, and a number of threads."""
 
-    def __init__(self, kernel: Callable[[int, int], None]) -> None:
+    def __init__(self, kernel: Callable[[int, int], None], address: int) -> None:
         self.kernel = kernel
+        self.entry = Entry("launch", Words(address), kernel)
 
     def bind(self, call: Call, memory: Memory) -> Launch:
         kernel, pointers = self.kernel, memory.pointers(call.operands)
@@ -46,10 +55,28 @@ class NativeExecutor:
 
 
 class TensorExecutor:
-    """A kernel that takes tensors: inputs to read, outputs to fill."""
+    """A kernel that takes tensors: inputs to read, outputs to fill.
 
-    def __init__(self, run: Callable[[list[torch.Tensor], list[torch.Tensor]], None]) -> None:
-        self.run = run
+    Args:
+        run: the kernel.
+        native: makes its entry for native code on a CPU, or raises NoEntryError; None if there is none.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[torch.Tensor], list[torch.Tensor]], None],
+        native: Callable[[], Entry] | None = None,
+    ) -> None:
+        self.run, self._native = run, native
+
+    @cached_property
+    def entry(self) -> Entry | str:
+        if self._native is None:
+            return "it is computed in Python"
+        try:
+            return self._native()
+        except NoEntryError as error:
+            return str(error)
 
     def bind(self, call: Call, memory: Memory) -> Launch:
         run, split = self.run, len(call.operands) - call.outputs
@@ -163,6 +190,8 @@ class Program:
         plan, executors, device: what to run, by what, where.
         arena: memory for temporaries that others use too, when this does not run; its own if None.
         size: the symbolic size that the plan is for, if its kernels are for any.
+        native: on a CPU, one call of native code makes the launches, of all that have an entry there.
+            While torch's profiler is on, Python makes them one by one.
     """
 
     def __init__(
@@ -172,14 +201,15 @@ class Program:
         device: torch.device,
         arena: torch.Tensor | None = None,
         size: int = 0,
+        native: bool = False,
     ) -> None:
         self.plan, self.device = plan, device
         if arena is None:
             arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
         self.arena = arena
-        self.memory = Memory.of_plan(plan, arena, size)
-        self._launches = Launches(plan.steps, executors, self.memory)
-        self.memory.freeze()
+        self._executors, self._size, self._native = executors, size, native
+        self._bound: dict[bool, tuple[Memory, Launches | NativeLaunches]] = {}
+        self._bind(native)
         self._results = _result_sources(plan)
         # The arena and the pointer tables belong to one call at a time.
         self._lock = threading.Lock()
@@ -187,13 +217,29 @@ class Program:
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         outputs = [_empty(kind, self.device) for kind in self.plan.outputs]
         bases = [*arguments, *outputs, self.arena]
+        profiled = torch.autograd._profiler_enabled()
         with self._lock, torch.no_grad():
-            self.memory.enter(bases, torch.get_num_threads(), torch.autograd._profiler_enabled())
+            memory, launches = self._bind(self._native and not profiled)
+            memory.enter(bases, torch.get_num_threads(), profiled)
             try:
-                self._launches.run(0)
+                launches.run(0)
             finally:
-                self.memory.leave()
+                memory.leave()
         return [bases[index] for index in self._results]
+
+    def _bind(self, native: bool) -> tuple[Memory, Launches | NativeLaunches]:
+        """The launches by native code or by Python, bound once."""
+        if native not in self._bound:
+            memory = Memory.of_plan(self.plan, self.arena, self._size)
+            if native:
+                launches = NativeLaunches(self.plan.steps, self._executors, memory)
+                memory.freeze()
+                launches.freeze()
+            else:
+                launches = Launches(self.plan.steps, self._executors, memory)
+                memory.freeze()
+            self._bound[native] = memory, launches
+        return self._bound[native]
 
 
 def _empty(kind: TensorType, device: torch.device) -> torch.Tensor:

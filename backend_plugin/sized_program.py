@@ -159,7 +159,8 @@ class SizedProgram:
             self.known.clear()
             self._arena = torch.empty(room, dtype=torch.uint8, device=self.device)
         executors = {name: made.executor for name, made in planned.kernels.items()}
-        program = Program(planned.plan, executors, self.device, self._arena, size)
+        native = self.kernels.target.native
+        program = Program(planned.plan, executors, self.device, self._arena, size, native)
         self.known[size] = program, torch.tensor(size, device=self.device)
         return self.known[size]
 

@@ -8,6 +8,7 @@ fallback.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,11 @@ from mlir import ir
 from keras_triton.lowering import dialect
 from keras_triton.lowering.extern import Extern, call_extern
 from keras_triton.lowering.mlir import TensorType
+from keras_triton.lowering.plan_reader import output_count
 
+from .native.entry import Entry
+from .native.torch_calls import View
+from .native.vendor_calls import extern_entry, vendor_entry
 from .runtime import TensorExecutor
 from .targets.base import Compiled
 
@@ -116,7 +121,14 @@ def compile_op(function: ir.OpView) -> Compiled | None:
             outs = [kept[i] if i in kept else _like(kind, reads) for i, kind in enumerate(types)]
             call([reads[i] for i in order], outs, attributes)
 
-        return Compiled(TensorExecutor(run_call), shown, copied=copied)
+        def native() -> Entry:
+            reads = [View.of(i, TensorType.of(argument)) for i, argument in enumerate(block.arguments)]
+            outs: list[View | None] = [None] * len(types)
+            for entry, i in enumerate(returned, len(reads)):
+                outs[i] = View.of(entry, types[i])
+            return vendor_entry(name, [reads[i] for i in order], outs, attributes)
+
+        return Compiled(TensorExecutor(run_call, native), shown, copied=copied)
     reference = dialect.OPS[name].reference
 
     def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
@@ -128,14 +140,18 @@ def compile_op(function: ir.OpView) -> Compiled | None:
     return Compiled(TensorExecutor(run), f"torch (meaning of keras.{name})", reason, copied=True)
 
 
-def compile_extern(extern: Extern) -> Compiled:
-    """A call of a torch op that the dialect does not express, as its declaration spells it."""
+def compile_extern(extern: Extern, declaration: ir.OpView) -> Compiled:
+    """A call of a torch op that the dialect does not express, as its declaration in a plan spells it."""
+    operands = list(map(TensorType.of, declaration.type.inputs))
+    outputs = output_count(declaration)
 
     def run(reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
         for out, result in zip(writes, call_extern(extern, reads), strict=True):
             out.copy_(result)
 
-    return Compiled(TensorExecutor(run), f"torch {extern.target}", extern.reason, copied=True)
+    native = partial(extern_entry, extern, operands, outputs)
+    shown = f"torch {extern.target}"
+    return Compiled(TensorExecutor(run, native), shown, extern.reason, copied=True)
 
 
 def _like(kind: TensorType, reads: list[torch.Tensor]) -> torch.Tensor:

@@ -33,7 +33,7 @@ def read_plan(module: ir.Module) -> Plan:
     parts = {ir.StringAttr(op.attributes["sym_name"]).value: op for op in module.body.operations}
     kernels, declared = functions(parts["kernels"]), functions(parts["plan"])
     main = declared.pop("main")
-    reader = _Reader({name: _outputs(function) for name, function in declared.items()})
+    reader = _Reader({name: output_count(function) for name, function in declared.items()})
     arguments, outputs, room = reader.bind(main)
     steps = reader.read(main.regions[0].blocks[0])
     called = {step.kernel for step, _ in walk(steps) if isinstance(step, Call)}
@@ -41,7 +41,8 @@ def read_plan(module: ir.Module) -> Plan:
     return Plan(arguments, outputs, room.nbytes, steps, found, module)
 
 
-def _outputs(function: ir.OpView) -> int:
+def output_count(function: ir.OpView) -> int:
+    """How many operands of a declared kernel are written, the last ones."""
     return ir.IntegerAttr(function.operation.attributes["keras.outputs"]).value
 
 

@@ -47,6 +47,7 @@ class Target(Protocol):
     epilogues: bool  # loops before and behind products and convolutions go into their kernels
     recompute: bool  # logits may be made again rather than stored
     sized: frozenset[str]  # the kinds of kernels that it compiles once for all symbolic sizes
+    native: bool  # one call of native code makes the launches of a step
 
     @property
     def host(self) -> str:

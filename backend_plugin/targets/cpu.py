@@ -23,6 +23,7 @@ class CpuTarget:
     epilogues = False
     recompute = False
     sized = frozenset(emit_llvm.KINDS)
+    native = True
 
     @property
     def host(self) -> str:
@@ -60,7 +61,7 @@ class CpuTarget:
             }
         return {
             name: Compiled(
-                NativeExecutor(kernel),
+                NativeExecutor(kernel, kernel.address),
                 f"native {kernel_kind(loops[name])}",
                 files=partial(_files, name, loops[name]),
             )

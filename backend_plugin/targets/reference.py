@@ -16,6 +16,7 @@ class ReferenceTarget:
     epilogues = True
     recompute = False
     sized = frozenset[str]()
+    native = False
     host = ""
 
     def compile(

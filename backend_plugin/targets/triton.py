@@ -32,6 +32,7 @@ class TritonTarget:
     epilogues = True
     recompute = True
     sized = frozenset[str]()
+    native = False
 
     def __init__(self, interpret: bool) -> None:
         self.interpret = interpret

@@ -4,6 +4,7 @@ That is the order in which a projection gives heads and takes them, so nothing i
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,16 +32,22 @@ def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, causal: boo
 
 
 def _fits_torch(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> bool:
-    """Whether torch's blocked CPU kernels apply: 2 to 4 times as fast as the composition.
+    """Whether torch's blocked CPU kernels apply: 2 to 4 times as fast as the composition."""
+    shapes = q.shape, k.shape, v.shape
+    return q.device.type == "cpu" and fits_blocks(q.dtype, *shapes, causal)
 
-    They want one head width, a square matrix of scores when causal, and a lse of float32.
+
+def fits_blocks(
+    dtype: torch.dtype, q: Sequence[int], k: Sequence[int], v: Sequence[int], causal: bool
+) -> bool:
+    """Whether torch's blocked CPU kernels take q, k and v of these shapes: they want one head width, a
+    square matrix of scores when causal, and a lse of float32.
     """
     return (
-        q.device.type == "cpu"
-        and q.dtype != torch.float64
-        and q.shape[-1] == v.shape[-1]
-        and min(q.numel(), k.numel()) > 0
-        and (not causal or q.shape[1] == k.shape[1])
+        dtype != torch.float64
+        and q[-1] == v[-1]
+        and min(*q, *k) > 0
+        and (not causal or q[1] == k[1])
     )
 
 

@@ -25,7 +25,7 @@ def _kernel(w: Tensor) -> Tensor:
     return w.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def _padding(pads: Sequence[int]) -> tuple[list[int], list[int] | None]:
+def padding_of(pads: Sequence[int]) -> tuple[list[int], list[int] | None]:
     """Padding for torch's convolution, and what must be padded by hand as it is lopsided."""
     top, bottom, left, right = pads
     if top == bottom and left == right:
@@ -61,7 +61,7 @@ def _conv2d_backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
 @define(f"conv2d(Tensor x, Tensor w, {WINDOW}) -> Tensor", _fake_conv2d, _conv2d_backward, _save)
 def conv2d(x: Tensor, w: Tensor, strides, pads, dilations, groups) -> Tensor:
     """x [N, H, W, C] and w [KH, KW, C / groups, F] to [N, OH, OW, F]."""
-    padding, by_hand = _padding(pads)
+    padding, by_hand = padding_of(pads)
     image = _image(x) if by_hand is None else torch.nn.functional.pad(_image(x), by_hand)
     y = torch.nn.functional.conv2d(
         image, _kernel(w), None, list(strides), padding, list(dilations), groups
@@ -98,7 +98,7 @@ def _input_grad_backward(ctx: Any, gg: Tensor) -> tuple[Any, ...]:
 )
 def conv2d_input_grad(g: Tensor, w: Tensor, x_shape, strides, pads, dilations, groups) -> Tensor:
     """Gradient by the image x of conv2d(x, w) whose result has gradient g."""
-    padding, by_hand = _padding(pads)
+    padding, by_hand = padding_of(pads)
     n, h, width, c = x_shape
     top, bottom, left, right = (0, 0, 0, 0) if by_hand is None else pads
     # Only its shape matters.
@@ -126,7 +126,7 @@ def _kernel_grad_backward(ctx: Any, gg: Tensor) -> tuple[Any, ...]:
 )
 def conv2d_kernel_grad(g: Tensor, x: Tensor, w_shape, strides, pads, dilations, groups) -> Tensor:
     """Gradient by the kernel w of conv2d(x, w) whose result has gradient g."""
-    padding, by_hand = _padding(pads)
+    padding, by_hand = padding_of(pads)
     image = _image(x) if by_hand is None else torch.nn.functional.pad(_image(x), by_hand)
     # Only its shape matters; in any other order torch refuses a kernel of one filter.
     height, width, channels, filters = w_shape

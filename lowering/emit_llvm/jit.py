@@ -77,15 +77,21 @@ def llvm_ir(text: str, *, optimized: bool = True) -> str:
 
 
 class Library:
-    """Machine code loaded into this process; its addresses live as long as the object."""
+    """Machine code loaded into this process; its addresses live as long as the object. It may call what
+    the process exports and, first, functions at the addresses that are given (torch's OpenMP if None).
+    """
 
-    def __init__(self, objects: Sequence[bytes]) -> None:
+    def __init__(
+        self, objects: Sequence[bytes], addresses: Mapping[str, int] | None = None
+    ) -> None:
         llvm = _llvm()
         self._llvm = llvm
         self._jit = c_void_p()
         llvm.check(llvm.c.LLVMOrcCreateLLJIT(byref(self._jit), None))
         self._dylib = c_void_p(llvm.c.LLVMOrcLLJITGetMainJITDylib(self._jit))
-        llvm.define(self._jit, self._dylib, openmp_addresses())
+        llvm.define(
+            self._jit, self._dylib, openmp_addresses() if addresses is None else addresses
+        )
         llvm.search_process(self._jit, self._dylib)
         for code in objects:
             buffer = llvm.c.LLVMCreateMemoryBufferWithMemoryRangeCopy(code, len(code), b"kernels")
@@ -110,9 +116,17 @@ class Library:
 @cache
 def openmp_addresses() -> dict[str, int]:
     """Entry points of torch's OpenMP runtime (the process may hold another copy)."""
+    return torch_addresses(OPENMP_SYMBOLS)
+
+
+@cache
+def torch_addresses(names: tuple[str, ...]) -> dict[str, int]:
+    """Entry points of torch's library, as many of these as it has."""
     torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     return {
-        name: ctypes.cast(getattr(torch_cpu, name), c_void_p).value or 0 for name in OPENMP_SYMBOLS
+        name: ctypes.cast(getattr(torch_cpu, name), c_void_p).value or 0
+        for name in names
+        if hasattr(torch_cpu, name)
     }
 
 
