@@ -137,7 +137,7 @@ def _reported(
 ) -> Report:
     for kernel, ready in kernels.items():
         dump.kernel(kernel, ready.files)
-    report = dump.report(describe(name, target.name, plan, kernels), plan)
+    report = dump.report(describe(name, target, plan, kernels), plan)
     if report.fitted and not report.fitted.is_within:
         warn_once(name, f"keras-triton: {name} takes {report.budget()} ({PREFIX}MEMORY_BUDGET).")
     return report

@@ -23,7 +23,8 @@ from keras_triton.lowering.plan import walk as plan_walk
 from keras_triton.lowering.region import kernel_kind
 from keras_triton.lowering.work import Cost, Floor, cost_of
 
-from .targets.base import Compiled
+from .native.census import NativeCalls
+from .targets.base import Compiled, Target
 
 # Ops of a kernel function that compute nothing a reader asks after.
 _QUIET = (
@@ -108,6 +109,7 @@ class Report:
         fitted: what became of a budget of memory; None if there was none, or nothing to do for it.
         logits: for each cross-entropy of logits whether they are stored, and why.
         float32_products: their precision, as `torch.get_float32_matmul_precision` names it.
+        calls: of native code that a step makes; None where Python launches everything.
         floor: what its graph asks for whatever the kernels are; None where that was not looked into.
         records: what `html` shows of each program; only `explain` keeps any.
     """
@@ -120,6 +122,7 @@ class Report:
     fitted: Fit | None = None
     logits: tuple[str, ...] = ()
     float32_products: str = "highest"
+    calls: NativeCalls | None = None
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
@@ -136,8 +139,15 @@ class Report:
         rows = [replace(row, kernel=f"backward/{row.kernel}") for row in backward.rows]
         peak = max(self.peak, backward.peak, key=lambda peak: peak.bytes)
         records = (*self.records, *backward.records)
-        logits = (*self.logits, *backward.logits)
-        return replace(self, rows=(*self.rows, *rows), peak=peak, logits=logits, records=records)
+        calls = self.calls and backward.calls and self.calls + backward.calls
+        return replace(
+            self,
+            rows=(*self.rows, *rows),
+            peak=peak,
+            logits=(*self.logits, *backward.logits),
+            calls=calls,
+            records=records,
+        )
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -201,6 +211,10 @@ class Report:
             f"float32 products: {self.float32_products}"
         )
 
+    def launching(self) -> str:
+        """How many calls of native code make the launches, and which launches Python makes."""
+        return str(self.calls or "")
+
     def memory(self) -> str:
         """The memory that the step takes at its peak, and what for."""
         peak = self.peak
@@ -242,8 +256,8 @@ class Report:
         """
         console = console or Console()
         wide = console.width >= WIDE
-        lines = self.summary(), self.memory(), self.budget(), self.compared(), *self.logits
-        title = "\n".join(line for line in lines if line)
+        lines = self.summary(), self.launching(), self.memory(), self.budget(), self.compared()
+        title = "\n".join(line for line in (*lines, *self.logits) if line)
         table = Table(title=title, title_justify="left")
         for name in ("kernel", "runs as", "layers"):
             table.add_column(name, overflow="fold")
@@ -281,7 +295,7 @@ def columns(wide: bool, loops: bool, gpu: Device | None) -> dict[str, Callable[[
     return columns
 
 
-def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
+def describe(step: str, target: Target, plan: Plan, compiled: Mapping[str, Compiled]) -> Report:
     """The report of a plan whose kernels a target compiled."""
     rows = (_repeated(_row(item, plan, compiled), times) for item, times in plan_walk(plan.steps))
 
@@ -290,15 +304,16 @@ def describe(step: str, target: str, plan: Plan, compiled: Mapping[str, Compiled
         return made.scratch + (result_bytes(call) if made.copied else 0)
 
     peak, fitted = peak_of(plan, workspace), Fit.of(plan.module)
-    precision = torch.get_float32_matmul_precision()
+    executors = {name: made.executor for name, made in compiled.items()}
     return Report(
         step,
-        target,
+        target.name,
         tuple(rows),
         peak,
         fitted=fitted,
         logits=told_of(plan.module),
-        float32_products=precision,
+        float32_products=torch.get_float32_matmul_precision(),
+        calls=NativeCalls.of(plan.steps, executors) if target.native else None,
     )
 
 

@@ -14,12 +14,11 @@ from typing import Protocol
 
 import torch
 
-from keras_triton.lowering.mlir import TensorType
 from keras_triton.lowering.plan import Call, Copy, Loop, Plan, Step, While
 
-from .memory import Memory
+from .memory import Bases, Memory
 from .native.entry import Entry, NoEntryError
-from .native.launches import NativeLaunches
+from .native.launches import NativeStep
 from .native.words import Words
 
 Launch = Callable[[int], None]
@@ -207,43 +206,46 @@ class Program:
         if arena is None:
             arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
         self.arena = arena
-        self._executors, self._size, self._native = executors, size, native
-        self._bound: dict[bool, tuple[Memory, Launches | NativeLaunches]] = {}
-        self._bind(native)
+        self._executors, self._size = executors, size
+        self._empty = [(kind.shape, kind.torch_dtype) for kind in plan.outputs]
+        self._native = self._bound_natively() if native else None
+        self._launches = None if native else self._bound()
         self._results = _result_sources(plan)
         # The arena and the pointer tables belong to one call at a time.
         self._lock = threading.Lock()
 
     def __call__(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        outputs = [_empty(kind, self.device) for kind in self.plan.outputs]
+        device = self.device
+        outputs = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self._empty]
         bases = [*arguments, *outputs, self.arena]
         profiled = torch.autograd._profiler_enabled()
-        with self._lock, torch.no_grad():
-            memory, launches = self._bind(self._native and not profiled)
-            memory.enter(bases, torch.get_num_threads(), profiled)
+        with self._lock:
+            if self._native and not profiled:
+                self._native(bases, torch.get_num_threads())
+            else:
+                self._run_one_by_one(bases, profiled)
+        return [bases[index] for index in self._results]
+
+    def _run_one_by_one(self, bases: Bases, profiled: bool) -> None:
+        launches = self._launches = self._launches or self._bound()
+        with torch.no_grad():
+            launches.memory.enter(bases, torch.get_num_threads(), profiled)
             try:
                 launches.run(0)
             finally:
-                memory.leave()
-        return [bases[index] for index in self._results]
+                launches.memory.leave()
 
-    def _bind(self, native: bool) -> tuple[Memory, Launches | NativeLaunches]:
-        """The launches by native code or by Python, bound once."""
-        if native not in self._bound:
-            memory = Memory.of_plan(self.plan, self.arena, self._size)
-            if native:
-                launches = NativeLaunches(self.plan.steps, self._executors, memory)
-                memory.freeze()
-                launches.freeze()
-            else:
-                launches = Launches(self.plan.steps, self._executors, memory)
-                memory.freeze()
-            self._bound[native] = memory, launches
-        return self._bound[native]
+    def _bound(self) -> Launches:
+        memory = Memory.of_plan(self.plan, self.arena, self._size)
+        launches = Launches(self.plan.steps, self._executors, memory)
+        memory.freeze()
+        return launches
 
-
-def _empty(kind: TensorType, device: torch.device) -> torch.Tensor:
-    return torch.empty(kind.shape, dtype=kind.torch_dtype, device=device)
+    def _bound_natively(self) -> NativeStep:
+        plan = self.plan
+        memory = Memory.of_plan(plan, self.arena, self._size)
+        bases = len(plan.arguments) + len(plan.outputs) + 1
+        return NativeStep(plan.steps, self._executors, memory, bases, self._size)
 
 
 def _result_sources(plan: Plan) -> list[int]:

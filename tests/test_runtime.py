@@ -48,7 +48,7 @@ def native_doubles(count):
 DOUBLE = "func.func private @double(memref<2x3xf32>, memref<2x3xf32>) attributes {keras.outputs = 1 : i64}"
 EXECUTORS = {
     "tensors": lambda: TensorExecutor(doubles),
-    "native": lambda: NativeExecutor(native_doubles(6)),
+    "native": lambda: NativeExecutor(native_doubles(6), 0),
 }
 
 
@@ -196,7 +196,7 @@ def test_the_pointer_table_follows_bases_and_offsets():
             func.call @look(%x, %row, %temporary)
                 : (memref<2x3xf32>, {piece}, memref<2x3xf32>) -> ()""",
         ),
-        {"look": NativeExecutor(look)},
+        {"look": NativeExecutor(look, 0)},
         CPU,
     )
     arena = program.arena.data_ptr()

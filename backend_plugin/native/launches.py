@@ -6,14 +6,17 @@ launch inside is iterated by Python, and each iteration is one native call.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from keras_triton.lowering.emit_llvm.driver import driver
 from keras_triton.lowering.plan import Copy, Loop, Step, While
 
-from ..memory import Memory, Rows
+from ..memory import Bases, Memory, Rows
 from .callback import Callback
 from .entry import Entry
 from .words import Words
@@ -80,16 +83,22 @@ class NativeLaunches:
         nodes, threads = self._list.address + 32 * first, self._memory.threads
         failed = driver().run(nodes, count, iteration, threads)
         if failed:
-            self._raise(first + failed)
+            self.fail(first + failed)
 
-    def _raise(self, number: int) -> None:
+    @property
+    def nodes(self) -> tuple[Words, int]:
+        """The driver's list of them, and its length."""
+        return self._list, len(self._nodes)
+
+    def fail(self, number: int) -> None:
+        """Raises what became of a launch that failed; they are counted from 1."""
         node = self._nodes[number - 1]
         for callback in node.callbacks:
             error = callback.error()
             if error is not None:
                 raise error
         if node.parts is not None:
-            node.parts._raise(node.record[len(node.record) - 1])
+            node.parts.fail(node.record[len(node.record) - 1])
         raise RuntimeError(f"{node.label}: {driver().torch_error() or 'it failed'}")
 
     def _node(self, step: Step) -> _Node:
@@ -118,6 +127,56 @@ class NativeLaunches:
         return repeat(self, step, launches, memory)
 
 
+class NativeStep:
+    """All launches of a plan, as a loop of one round.
+
+    Args:
+        steps, executors: of the plan.
+        memory: of the step, not frozen yet.
+        bases: how many tensors that lies in.
+        size: the symbolic size, 0 without one.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        executors: Mapping[str, Executor],
+        memory: Memory,
+        bases: int,
+        size: int,
+    ) -> None:
+        self._memory = memory
+        self._launches = NativeLaunches(steps, executors, memory)
+        memory.freeze()
+        self._launches.freeze()
+        self._row = (ctypes.c_int64 * (1 + bases))(size)
+        record = Words(*memory.words(), *self._launches.nodes, 1, 0)
+        first = ctypes.addressof(self._row) + 8
+        self._node = Words(driver().address("repeat"), first, 0, record)
+        self._record = record
+
+    def __call__(self, bases: Bases, threads: int) -> None:
+        """Makes the launches in this memory.
+
+        Raises:
+            Any error, as `NativeLaunches.run` does.
+        """
+        self._row[1:] = [base.data_ptr() for base in bases]
+        if self._launches.is_native:
+            self._make(threads)
+            return
+        with torch.no_grad():
+            self._memory.enter(bases, threads, False)
+            try:
+                self._make(threads)
+            finally:
+                self._memory.leave()
+
+    def _make(self, threads: int) -> None:
+        if driver().run(self._node.address, 1, 0, threads):
+            self._launches.fail(self._record[len(self._record) - 1])
+
+
 def _repeat(around: NativeLaunches, step: Loop, launches: NativeLaunches, memory: Memory) -> _Node:
     label = f"loop {step.layer}".strip()
     if not launches.is_native:
@@ -129,7 +188,7 @@ def _repeat(around: NativeLaunches, step: Loop, launches: NativeLaunches, memory
         return _iterated(around, step, launches, memory, label, iterate)
     memory.freeze()
     launches.freeze()
-    record = Words(*memory.words(), launches._list, len(launches._nodes), step.count, 0)
+    record = Words(*memory.words(), *launches.nodes, step.count, 0)
     rows = around._memory.pointers(step.operands)
     return _Node(label, driver().address("repeat"), rows, record, launches)
 
@@ -154,7 +213,7 @@ def _until(around: NativeLaunches, step: While, launches: NativeLaunches, memory
     ask = Callback(lambda _: None)  # on its way through Python an interrupt is raised
     (flag_at,) = place.rows
     record = Words(
-        *memory.words(), launches._list, len(launches._nodes), tested, flag_at, ask.address, 0
+        *memory.words(), *launches.nodes, tested, flag_at, ask.address, 0
     )
     rows = around._memory.pointers(step.operands)
     return _Node(label, driver().address("until"), rows, record, launches, (ask,))

@@ -36,7 +36,7 @@ def render(report: Report, gpu: Device | None = None) -> str:
         tag("title", title),
         tag("style", Markup(STYLE.read_text())),
     )
-    lines = [line for line in (report.summary(), report.compared()) if line]
+    lines = [line for line in (report.summary(), report.launching(), report.compared()) if line]
     opening = [tag("h1", title), *(tag("p", line) for line in lines)]
     programs = [_program(record, f"p{i}-", gpu) for i, record in enumerate(report.records)]
     body = tag("body", *opening, *programs)

@@ -8,12 +8,17 @@ from functools import partial
 from mlir import ir
 
 from keras_triton.lowering import emit_llvm
+from keras_triton.lowering.emit_llvm.driver import driver
 from keras_triton.lowering.errors import EmitError
 from keras_triton.lowering.region import kernel_kind
 
 from .. import vendor
 from ..runtime import NativeExecutor
 from .base import Compiled
+
+
+_DRIVER = "driver.o"
+"""The part of what is kept that makes the launches."""
 
 
 class CpuTarget:
@@ -33,20 +38,21 @@ class CpuTarget:
         self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
     ) -> dict[str, Compiled | Exception]:
         loops = {name: f for name, f in functions.items() if kernel_kind(f) in emit_llvm.KINDS}
+        kept = bool(code)
+        code[_DRIVER] = driver(code.get(_DRIVER)).code
         compiled: dict[str, Compiled | Exception] = {}
-        compiled.update(self._native(loops, code))
+        compiled.update(self._native(loops, code, kept))
         for name, function in functions.items():
             if name not in loops:
                 compiled[name] = self._vendor(function)
         return compiled
 
     def _native(
-        self, loops: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+        self, loops: Mapping[str, ir.OpView], code: MutableMapping[str, bytes], kept: bool
     ) -> dict[str, Compiled | Exception]:
         """All loops in one module, since a compiler's start costs more than a kernel; alone if one
         fails.
         """
-        kept = bool(code)
         try:
             kernels = emit_llvm.compile_kernels(loops, code)
         except Exception as error:  # whatever the compiler raises must not end a training run
@@ -57,7 +63,7 @@ class CpuTarget:
             return {
                 name: made
                 for one in loops
-                for name, made in self._native({one: loops[one]}, {}).items()
+                for name, made in self._native({one: loops[one]}, {}, False).items()
             }
         return {
             name: Compiled(

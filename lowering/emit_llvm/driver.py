@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_char_p, c_int32, c_int64, c_uint64, c_void_p
-from functools import cache
 
 from . import jit
 from .driver_text import text
@@ -69,21 +68,24 @@ class Driver:
     """The driver in machine code.
 
     Attributes:
+        code: that of an equal driver, or compiled here.
         lacks: for "gemm" and "torch", the entry point that this torch does not have, or "".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, code: bytes | None = None) -> None:
         found = jit.torch_addresses((*BLAS, *TORCH))
         self.lacks = {
             kind: next((name for name in names if name not in found), "")
             for kind, names in (("gemm", BLAS), ("torch", TORCH))
         }
-        version = _version() if not self.lacks["torch"] else 0
-        parts = {kind for kind, lacking in self.lacks.items() if not lacking}
-        code = jit.compile_object(text(parts, version, DEPTH, ROUNDS))
-        self._library = jit.Library(code, jit.openmp_addresses() | found)
+        self.code = code or jit.compile_object(self._text())
+        self._library = jit.Library(self.code, found)
         prototype = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64, c_int32)
         self._run = prototype(self.address("run"))
+
+    def _text(self) -> str:
+        parts = {kind for kind, lacking in self.lacks.items() if not lacking}
+        return text(parts, _version() if "torch" in parts else 0, DEPTH, ROUNDS)
 
     def address(self, name: str) -> int:
         """The address of a function that makes launches, or of an instruction."""
@@ -101,14 +103,19 @@ class Driver:
         return (ctypes.CFUNCTYPE(c_char_p)(address)() or b"").decode(errors="replace")
 
 
-@cache
-def driver() -> Driver:
-    """The process's driver.
+_made: list[Driver] = []
+
+
+def driver(code: bytes | None = None) -> Driver:
+    """The process's driver; `code`, which an earlier process compiled for the same host and torch, saves
+    compiling it.
 
     Raises:
-        EmitError: LLVM does not compile it.
+        EmitError: LLVM does not compile it, or `code` is of something else.
     """
-    return Driver()
+    if not _made:
+        _made.append(Driver(code))
+    return _made[0]
 
 
 def dtype_code(name: str) -> int | None:
