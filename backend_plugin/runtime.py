@@ -206,7 +206,7 @@ class Program:
         if arena is None:
             arena = torch.empty(max(plan.arena_bytes, 64), dtype=torch.uint8, device=device)
         self.arena = arena
-        self._executors, self._size = executors, size
+        self.executors, self._size = executors, size
         self._empty = [(kind.shape, kind.torch_dtype) for kind in plan.outputs]
         self._native = self._bound_natively() if native else None
         self._launches = None if native else self._bound()
@@ -237,7 +237,7 @@ class Program:
 
     def _bound(self) -> Launches:
         memory = Memory.of_plan(self.plan, self.arena, self._size)
-        launches = Launches(self.plan.steps, self._executors, memory)
+        launches = Launches(self.plan.steps, self.executors, memory)
         memory.freeze()
         return launches
 
@@ -245,7 +245,7 @@ class Program:
         plan = self.plan
         memory = Memory.of_plan(plan, self.arena, self._size)
         bases = len(plan.arguments) + len(plan.outputs) + 1
-        return NativeStep(plan.steps, self._executors, memory, bases, self._size)
+        return NativeStep(plan.steps, self.executors, memory, bases, self._size)
 
 
 def _result_sources(plan: Plan) -> list[int]:

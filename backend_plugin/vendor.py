@@ -122,7 +122,9 @@ def compile_op(function: ir.OpView) -> Compiled | None:
             call([reads[i] for i in order], outs, attributes)
 
         def native() -> Entry:
-            reads = [View.of(i, TensorType.of(argument)) for i, argument in enumerate(block.arguments)]
+            reads = [
+                View.of(i, TensorType.of(argument)) for i, argument in enumerate(block.arguments)
+            ]
             outs: list[View | None] = [None] * len(types)
             for entry, i in enumerate(returned, len(reads)):
                 outs[i] = View.of(entry, types[i])

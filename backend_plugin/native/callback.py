@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
-_PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p)
+# The driver passes a number of threads and a record, too.
+_PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)
 
 
 class Callback:
@@ -18,17 +19,27 @@ class Callback:
 
     def __init__(self, function: Callable[[int], None]) -> None:
         self._error: BaseException | None = None
-
-        def call(iteration: int, threads: int, record: int) -> int:
-            try:
-                function(iteration)
-            except BaseException as error:  # native code lets none through, an interrupt neither
-                self._error = error
-                return 1
-            return 0
-
-        self._native = _PROTOTYPE(call)
+        calls = self._calls(function)
+        next(calls)
+        self._native = _PROTOTYPE(calls.send)
         self.address = ctypes.cast(self._native, ctypes.c_void_p).value or 0
+
+    def _calls(self, function: Callable[[int], None]) -> Generator[int, int, None]:
+        """Answers each iteration sent with 0, or 1 if the function raised something.
+
+        Python runs handlers of signals where a frame is entered, and native code lets no exception
+        through. A function's own `try` begins too late for that; a generator is entered inside of it.
+        """
+        answer = 0
+        while True:
+            try:
+                iteration = yield answer
+                function(iteration)
+                answer = 0
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                self._error, answer = error, 1
 
     def error(self) -> BaseException | None:
         """What the last call raised, once."""

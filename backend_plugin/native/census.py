@@ -76,4 +76,6 @@ def _iterations(steps: Sequence[Step], executors: Mapping[str, Executor]) -> Ite
         parts = step.steps if isinstance(step, Loop) else (*step.condition, *step.steps)
         if any(_reason(item, executors) for item, _ in walk(parts)):
             times = step.count if isinstance(step, Loop) else 1
-            yield times * (sum(_iterations(parts, executors)) + (1 if isinstance(step, Loop) else 2))
+            yield times * (
+                sum(_iterations(parts, executors)) + (1 if isinstance(step, Loop) else 2)
+            )

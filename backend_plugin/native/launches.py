@@ -212,9 +212,7 @@ def _until(around: NativeLaunches, step: While, launches: NativeLaunches, memory
     launches.freeze()
     ask = Callback(lambda _: None)  # on its way through Python an interrupt is raised
     (flag_at,) = place.rows
-    record = Words(
-        *memory.words(), *launches.nodes, tested, flag_at, ask.address, 0
-    )
+    record = Words(*memory.words(), *launches.nodes, tested, flag_at, ask.address, 0)
     rows = around._memory.pointers(step.operands)
     return _Node(label, driver().address("until"), rows, record, launches, (ask,))
 

@@ -108,9 +108,7 @@ def entry_of(call: TorchCall, results: Sequence[View | None]) -> Entry:
         raise NoEntryError(f"{call.target} does not return {len(results)} tensors")
     for view in reversed(results):
         listed.append(("drop", 0) if view is None else ("store", view.words))
-    words = [
-        part for name, operand in listed for part in (driver().address(name), operand)
-    ]
+    words = [part for name, operand in listed for part in (driver().address(name), operand)]
     return Entry("torch", Words(len(listed), Words(*words)))
 
 

@@ -117,20 +117,21 @@ def _gemm(a: View, b: View, out: View, attributes: dict[str, Any]) -> Entry:
     return Entry(name, Words(*flags, *numbers, b.entry, a.entry, out.entry))
 
 
-def _window(attributes: dict[str, Any]) -> tuple[Any, ...]:
-    """What follows the tensors and the padding of a convolution in torch's ops, and the padding.
-
-    Raises:
-        NoEntryError: the padding is lopsided, which takes more than one op.
-    """
-    padding, by_hand = padding_of(attributes["pads"])
-    if by_hand is not None:
-        raise NoEntryError("lopsided padding is written out first")
-    return attributes["strides"], padding, attributes["dilations"], False, [0, 0]
+def _window(attributes: dict[str, Any], padding: list[int]) -> tuple[Any, ...]:
+    """What follows the tensors of a convolution in torch's ops."""
+    strides, dilations = attributes["strides"], attributes["dilations"]
+    return strides, padding, dilations, False, [0, 0], attributes["groups"]
 
 
 def _image(x: View) -> View:
     return x.permuted(0, 3, 1, 2)
+
+
+def _padded(x: View, attributes: dict[str, Any]) -> tuple[View | TorchCall, list[int]]:
+    """The image, with lopsided padding written out, and the padding that is left."""
+    padding, by_hand = padding_of(attributes["pads"])
+    image = _image(x)
+    return image if by_hand is None else TorchCall("aten.pad.default", (image, by_hand)), padding
 
 
 def _kernel(w: View) -> TorchCall:
@@ -141,17 +142,22 @@ def _kernel(w: View) -> TorchCall:
 @_registered("conv2d")
 def _conv2d(xs: Views, outs: Results, attributes: dict[str, Any]) -> Entry:
     x, w = xs
-    window = *_window(attributes), attributes["groups"]
-    call = TorchCall("aten.convolution.default", (_image(x), _kernel(w), None, *window))
-    return entry_of(call, [_image(_kept(outs[0]))])
+    image, padding = _padded(x, attributes)
+    arguments = image, _kernel(w), None, *_window(attributes, padding)
+    return entry_of(TorchCall("aten.convolution.default", arguments), [_image(_kept(outs[0]))])
 
 
 @_registered("conv2d_input_grad")
 def _conv2d_input_grad(xs: Views, outs: Results, attributes: dict[str, Any]) -> Entry:
     g, w = xs
+    padding, by_hand = padding_of(attributes["pads"])
+    if by_hand is not None:
+        raise NoEntryError(
+            "the gradient of an image that is padded lopsidedly is cut out of another"
+        )
     dx = _image(_kept(outs[0]))
-    window = *_window(attributes), attributes["groups"], [True, False, False]
     # Of the image only its shape matters.
+    window = *_window(attributes, padding), [True, False, False]
     arguments = _image(g), dx, _kernel(w), None, *window
     return entry_of(TorchCall("aten.convolution_backward.default", arguments), [dx, None, None])
 
@@ -160,10 +166,11 @@ def _conv2d_input_grad(xs: Views, outs: Results, attributes: dict[str, Any]) -> 
 def _conv2d_kernel_grad(xs: Views, outs: Results, attributes: dict[str, Any]) -> Entry:
     g, x = xs
     dw = _kept(outs[0])
-    filters = dw.reshaped(*(dw.sizes[axis] for axis in (3, 2, 0, 1)))
-    window = *_window(attributes), attributes["groups"], [False, True, False]
+    image, padding = _padded(x, attributes)
     # Of the kernel only its shape matters.
-    arguments = _image(g), _image(x), filters, None, *window
+    filters = dw.reshaped(*(dw.sizes[axis] for axis in (3, 2, 0, 1)))
+    window = *_window(attributes, padding), [False, True, False]
+    arguments = _image(g), image, filters, None, *window
     results = [None, dw.permuted(3, 2, 0, 1), None]
     return entry_of(TorchCall("aten.convolution_backward.default", arguments), results)
 

@@ -16,7 +16,6 @@ from .. import vendor
 from ..runtime import NativeExecutor
 from .base import Compiled
 
-
 _DRIVER = "driver.o"
 """The part of what is kept that makes the launches."""
 

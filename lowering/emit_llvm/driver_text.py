@@ -38,9 +38,10 @@ def _words(pointer: str, first: int = 0, **kinds: str) -> str:
     return "\n  ".join(lines)
 
 
-def _each(count: str, body: str, *, end: str = "%zero") -> str:
-    """`for %k in range(count)`: the body calls for a %status, and a failure ends the function with the
-    i32 that `end` names; else what follows goes on."""
+def _each(count: str, body: str, end: str = "llvm.return %status : i32") -> str:
+    """`for %k in range(count)`: the body gives a %status; if that is a failure, `end` ends the function.
+    %next is %k + 1.
+    """
     return f"""cf.br ^test(%first : i64)
 ^test(%k: i64):
   %more = arith.cmpi slt, %k, {count} : i64
@@ -60,19 +61,18 @@ _NUMBERS = """%first = arith.constant 0 : i64
   %zero = arith.constant 0 : i32
   %bad = arith.constant 1 : i32"""
 
-_NODE = _words("%node", function=POINTER, start=WORD, pitch=WORD, own=POINTER)
-_RUN = f"""
-llvm.func @run(%nodes: !llvm.ptr, %count: i64, %iteration: i64, %threads: i32) -> i32 {{
-  {_NUMBERS}
-  {_each("%count", f'''%node = llvm.getelementptr %nodes[%k]
-      : (!llvm.ptr, i64) -> !llvm.ptr, !llvm.array<4 x i64>
-  {_NODE}
+_CALL_NODE = f"""%node = llvm.getelementptr %nodes[%k] : (!llvm.ptr, i64) -> !llvm.ptr, !llvm.array<4 x i64>
+  {_words("%node", function=POINTER, start=WORD, pitch=WORD, own=POINTER)}
   %moved = arith.muli %iteration, %pitch : i64
   %place = arith.addi %start, %moved : i64
   %row = llvm.inttoptr %place : i64 to !llvm.ptr
-  %status = llvm.call %function(%row, %threads, %own)
-      : !llvm.ptr, (!llvm.ptr, i32, !llvm.ptr) -> i32''', end='''%number = arith.trunci %next : i64 to i32
-  llvm.return %number : i32''')}
+  %status = llvm.call %function(%row, %threads, %own) : !llvm.ptr, (!llvm.ptr, i32, !llvm.ptr) -> i32"""
+_GIVE_NUMBER = """%number = arith.trunci %next : i64 to i32
+  llvm.return %number : i32"""
+_RUN = f"""
+llvm.func @run(%nodes: !llvm.ptr, %count: i64, %iteration: i64, %threads: i32) -> i32 {{
+  {_NUMBERS}
+  {_each("%count", _CALL_NODE, end=_GIVE_NUMBER)}
   llvm.return %zero : i32
 }}"""
 
@@ -94,7 +94,10 @@ llvm.func @copy({LAUNCH}) -> i32 {{
   llvm.return %zero : i32
 }}"""
 
-_LOOP = dict(entries=WORD, bases=POINTER, offsets=POINTER, table=POINTER, nodes=POINTER, count=WORD)
+_LOOP = {
+    "entries": WORD, "bases": POINTER, "offsets": POINTER, "table": POINTER, "nodes": POINTER,
+    "count": WORD,
+}  # fmt: skip
 _POINT = """
 llvm.func internal @point(%row: !llvm.ptr, %entries: i64, %bases: !llvm.ptr, %offsets: !llvm.ptr,
                           %table: !llvm.ptr) {
@@ -117,15 +120,16 @@ _CALL_POINT = """llvm.call @point(%row, %entries, %bases, %offsets, %table)
       : (!llvm.ptr, i64, !llvm.ptr, !llvm.ptr, !llvm.ptr) -> ()"""
 _CALL_RUN = ": (!llvm.ptr, i64, i64, i32) -> i32"
 
+_CALL_ROUND = f"%status = llvm.call @run(%nodes, %count, %k, %threads) {_CALL_RUN}"
+_KEEP_NUMBER = """%number = arith.extui %status : i32 to i64
+  llvm.store %number, %failed_at : i64, !llvm.ptr
+  llvm.return %bad : i32"""
 _REPEAT = f"""
 llvm.func @repeat({LAUNCH}) -> i32 {{
   {_NUMBERS}
   {_words("%record", **_LOOP, rounds=WORD, failed=WORD)}
   {_CALL_POINT}
-  {_each("%rounds", f"%status = llvm.call @run(%nodes, %count, %k, %threads) {_CALL_RUN}",
-         end='''%number = arith.extui %status : i32 to i64
-  llvm.store %number, %failed_at : i64, !llvm.ptr
-  llvm.return %bad : i32''')}
+  {_each("%rounds", _CALL_ROUND, end=_KEEP_NUMBER)}
   llvm.return %zero : i32
 }}"""
 
@@ -177,7 +181,7 @@ llvm.func @until({LAUNCH}) -> i32 {{
 
 def _gemm(name: str) -> str:
     """BLAS's product; addresses of the words of the record are its arguments."""
-    arguments = "transa transb m n k alpha lda ldb beta ldc".split()
+    arguments = ["transa", "transb", "m", "n", "k", "alpha", "lda", "ldb", "beta", "ldc"]
     places = "\n  ".join(
         f"%{argument} = llvm.getelementptr %record[{number}] : (!llvm.ptr) -> !llvm.ptr, i64"
         for number, argument in enumerate(arguments)
@@ -270,7 +274,7 @@ llvm.func @torch({LAUNCH}) -> i32 {{
   %second = llvm.getelementptr %state[1] : (!llvm.ptr) -> !llvm.ptr, i64
   llvm.store %row, %second : !llvm.ptr, !llvm.ptr
   {_words("%record", count=WORD, instructions=POINTER)}
-  {_each("%count", body, end="llvm.return %status : i32")}
+  {_each("%count", body)}
   llvm.return %zero : i32
 }}"""
 
@@ -292,6 +296,9 @@ llvm.func @view({INSTRUCTION}) -> i32 {{
   llvm.return %status : i32
 }}"""
 
+_APPEND = """%number_at = llvm.getelementptr %words[%next] : (!llvm.ptr, i64) -> !llvm.ptr, i64
+  %number = llvm.load %number_at : !llvm.ptr -> i64
+  %status = llvm.call @torch_list_push_back(%list, %number) : (!llvm.ptr, i64) -> i32"""
 _LISTS = f"""
 llvm.func @string({INSTRUCTION}) -> i32 {{
   {_AT}
@@ -315,10 +322,7 @@ llvm.func @integers({INSTRUCTION}) -> i32 {{
   llvm.return %made : i32
 ^fill:
   %list = llvm.load %top : !llvm.ptr -> !llvm.ptr
-  {_each("%count", '''%number_at = llvm.getelementptr %words[%next] : (!llvm.ptr, i64) -> !llvm.ptr, i64
-  %number = llvm.load %number_at : !llvm.ptr -> i64
-  %status = llvm.call @torch_list_push_back(%list, %number) : (!llvm.ptr, i64) -> i32''',
-         end="llvm.return %status : i32")}
+  {_each("%count", _APPEND)}
   {_PUSHED}
   llvm.return %zero : i32
 }}"""

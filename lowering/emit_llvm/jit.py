@@ -89,9 +89,7 @@ class Library:
         self._jit = c_void_p()
         llvm.check(llvm.c.LLVMOrcCreateLLJIT(byref(self._jit), None))
         self._dylib = c_void_p(llvm.c.LLVMOrcLLJITGetMainJITDylib(self._jit))
-        llvm.define(
-            self._jit, self._dylib, openmp_addresses() if addresses is None else addresses
-        )
+        llvm.define(self._jit, self._dylib, openmp_addresses() if addresses is None else addresses)
         llvm.search_process(self._jit, self._dylib)
         for code in objects:
             buffer = llvm.c.LLVMCreateMemoryBufferWithMemoryRangeCopy(code, len(code), b"kernels")
