@@ -1,6 +1,10 @@
 """The bench's arithmetic, with timings that are given; nothing here runs a clock."""
 
-from keras_triton.bench import run
+import keras
+import numpy as np
+
+from keras_triton.bench import blocks, native, run
+from keras_triton.lowering.emit_llvm.driver import driver
 
 
 class FakeWorker:
@@ -38,3 +42,16 @@ def test_machine_names_what_was_measured_on():
     found = run.machine()
     assert set(found) == {"commit", "cpu", "gpu", "versions"}
     assert set(found["versions"]) == {"keras", "torch", "triton", "numpy"}
+
+
+def test_native_measures_both_ways(monkeypatch):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("adam", "mse")
+    batch = model, np.zeros((2, 4), "float32"), np.zeros((2, 3), "float32")
+    monkeypatch.setattr(blocks, "example", lambda name, policy: batch)
+    times = native.measure("mlp", "float32", rounds=2)
+    assert times.calls == "1 native call a step"
+    assert times.launches > 1
+    assert min(times.native, times.one_by_one, times.ratio, times.python, times.idle) > 0
+    assert "run" not in vars(driver()), "as it was"
+    native._print([times], "")

@@ -49,7 +49,7 @@ class NativeCalls:
         python = tuple(
             PythonLaunch(item.kernel, reason, times)
             for item, times in walk(steps)
-            if (reason := _reason(item, executors))
+            if isinstance(item, Call) and (reason := _reason(item, executors))
         )
         return cls(1 + sum(_iterations(steps, executors)), python)
 

@@ -123,8 +123,9 @@ class NativeLaunches:
         memory = self._memory.inside(step)
         parts = (*step.condition, *step.steps) if isinstance(step, While) else step.steps
         launches = NativeLaunches(parts, self._executors, memory)
-        repeat = _until if isinstance(step, While) else _repeat
-        return repeat(self, step, launches, memory)
+        if isinstance(step, While):
+            return _until(self, step, launches, memory)
+        return _repeat(self, step, launches, memory)
 
 
 class NativeStep:

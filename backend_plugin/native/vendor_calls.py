@@ -84,7 +84,7 @@ def _matmul(xs: Views, outs: Results, attributes: dict[str, Any]) -> Entry:
     (out,) = outs
     assert out is not None, "a product that nobody reads"
     if out.dtype in _GEMMS and not driver().lacks["gemm"] and min(*xs[0].sizes, *out.sizes) > 1:
-        return _gemm(*xs, out, attributes)
+        return _gemm(xs[0], xs[1], out, attributes)
     a, b = _transposed(xs, attributes)
     return entry_of(TorchCall("aten.mm.out", (a, b), {"out": out}), [None])
 

@@ -26,10 +26,10 @@ def text(parts: Collection[str], version: int, depth: int, rounds: int) -> str:
     return "\n".join(functions)
 
 
-def _words(pointer: str, first: int = 0, **kinds: str) -> str:
-    """Names consecutive words at an address: %name, of its type."""
+def _words(pointer: str, **kinds: str) -> str:
+    """Names the words at an address in order: %name, of its type, which lies at %name_at."""
     lines = []
-    for number, (name, kind) in enumerate(kinds.items(), first):
+    for number, (name, kind) in enumerate(kinds.items()):
         place = f"%{name}_at"
         lines += [
             f"{place} = llvm.getelementptr {pointer}[{number}] : (!llvm.ptr) -> !llvm.ptr, i64",
@@ -180,26 +180,22 @@ llvm.func @until({LAUNCH}) -> i32 {{
 
 
 def _gemm(name: str) -> str:
-    """BLAS's product; addresses of the words of the record are its arguments."""
-    arguments = ["transa", "transb", "m", "n", "k", "alpha", "lda", "ldb", "beta", "ldc"]
-    places = "\n  ".join(
-        f"%{argument} = llvm.getelementptr %record[{number}] : (!llvm.ptr) -> !llvm.ptr, i64"
-        for number, argument in enumerate(arguments)
-    )
+    """BLAS's product, which takes everything by address."""
+    scalars = ("transa", "transb", "m", "n", "k", "alpha", "lda", "ldb", "beta", "ldc")
+    entries = ("a_entry", "b_entry", "c_entry")
     operands = "\n  ".join(
-        f"%{x}_at = llvm.getelementptr %row[%{x}_entry] : (!llvm.ptr, i64) -> !llvm.ptr, i64\n"
-        f"  %{x} = llvm.load %{x}_at : !llvm.ptr -> !llvm.ptr"
+        f"%{x}_place = llvm.getelementptr %row[%{x}_entry] : (!llvm.ptr, i64) -> !llvm.ptr, i64\n"
+        f"  %{x} = llvm.load %{x}_place : !llvm.ptr -> !llvm.ptr"
         for x in "abc"
     )
     kinds = ", ".join([POINTER] * 13)
     return f"""
 llvm.func @{name}_({kinds})
 llvm.func @{name}({LAUNCH}) -> i32 {{
-  {places}
-  {_words("%record", len(arguments), a_entry=WORD, b_entry=WORD, c_entry=WORD)}
+  {_words("%record", **dict.fromkeys(scalars + entries, WORD))}
   {operands}
-  llvm.call @{name}_(%transa, %transb, %m, %n, %k, %alpha, %a, %lda, %b, %ldb, %beta, %c, %ldc)
-      : ({kinds}) -> ()
+  llvm.call @{name}_(%transa_at, %transb_at, %m_at, %n_at, %k_at, %alpha_at, %a, %lda_at, %b, %ldb_at,
+      %beta_at, %c, %ldc_at) : ({kinds}) -> ()
   %zero = arith.constant 0 : i32
   llvm.return %zero : i32
 }}"""
