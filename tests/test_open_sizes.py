@@ -328,4 +328,5 @@ def test_a_second_process_compiles_nothing(tmp_path):
         ).stdout.split()
         for _ in range(2)
     ]
-    assert found == [["2", "2", "0"], ["2", "0", "2"]]
+    # Two programs and what drives them.
+    assert found == [["2", "3", "0"], ["2", "0", "2"]]
