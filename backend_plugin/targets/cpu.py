@@ -37,21 +37,23 @@ class CpuTarget:
         self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
     ) -> dict[str, Compiled | Exception]:
         loops = {name: f for name, f in functions.items() if kernel_kind(f) in emit_llvm.KINDS}
-        kept = bool(code)
+        kernels = {name: part for name, part in code.items() if name != _DRIVER}
         code[_DRIVER] = driver(code.get(_DRIVER)).code
         compiled: dict[str, Compiled | Exception] = {}
-        compiled.update(self._native(loops, code, kept))
+        compiled.update(self._native(loops, kernels))
+        code.update(kernels)
         for name, function in functions.items():
             if name not in loops:
                 compiled[name] = self._vendor(function)
         return compiled
 
     def _native(
-        self, loops: Mapping[str, ir.OpView], code: MutableMapping[str, bytes], kept: bool
+        self, loops: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
     ) -> dict[str, Compiled | Exception]:
         """All loops in one module, since a compiler's start costs more than a kernel; alone if one
         fails.
         """
+        kept = bool(code)
         try:
             kernels = emit_llvm.compile_kernels(loops, code)
         except Exception as error:  # whatever the compiler raises must not end a training run
@@ -62,7 +64,7 @@ class CpuTarget:
             return {
                 name: made
                 for one in loops
-                for name, made in self._native({one: loops[one]}, {}, False).items()
+                for name, made in self._native({one: loops[one]}, {}).items()
             }
         return {
             name: Compiled(

@@ -78,8 +78,8 @@ class Driver:
             kind: next((name for name in names if name not in found), "")
             for kind, names in (("gemm", BLAS), ("torch", TORCH))
         }
-        self.code = code or jit.compile_object(self._text())
-        self._library = jit.Library(self.code, found)
+        self.code = code or jit.compile_objects([self._text()])[0]
+        self._library = jit.Library([self.code], found)
         prototype = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64, c_int32)
         self._run = prototype(self.address("run"))
 
