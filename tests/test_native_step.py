@@ -190,6 +190,7 @@ EXTERNS = {
     "aten.cumsum.default": ('[[{"t": 0}, 1], {"dtype": {"dtype": "float64"}}]', [(3, 4)]),
     "aten.linalg_vector_norm.default": None,  # takes a Scalar
     "aten.index.Tensor": None,  # takes a list of tensors
+    "aten.add.Tensor": None,  # is called with no tensor
     "keras_triton.barrier.default": None,
 }
 

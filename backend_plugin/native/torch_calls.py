@@ -22,8 +22,6 @@ from .entry import Entry, NoEntryError
 from .words import Words, float64
 
 Instruction: TypeAlias = tuple[str, int | Words]
-_PLAIN = {"int", "bool", "float", "str", "Tensor", "List[int]", "List[bool]"}
-"""Types of arguments that can be handed over, by themselves or as optional."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,19 @@ class TorchCall:
                 yield argument, next(positional, argument.default_value)
 
 
+_HANDED_OVER: dict[str, tuple[type, ...]] = {
+    "Tensor": (View, TorchCall),
+    "int": (int, torch.dtype),
+    "bool": (bool,),
+    "float": (float, int),
+    "str": (str,),
+    "List[int]": (list, tuple, int),
+    "List[bool]": (list, tuple),
+}
+"""Types of arguments that can be handed over, by themselves or as optional, and values for them. (Torch's
+Python makes tensors of numbers, too.)"""
+
+
 def entry_of(call: TorchCall, results: Sequence[View | None]) -> Entry:
     """The launch that makes a call and copies its results to where they belong; None drops one.
 
@@ -123,7 +134,7 @@ def _called(call: TorchCall) -> Iterator[Instruction]:
             yield "push", 0
         else:
             plain = kind.removeprefix("Optional[").removesuffix("]" if "Optional" in kind else "")
-            if plain not in _PLAIN or isinstance(value, torch.device):
+            if not isinstance(value, _HANDED_OVER.get(plain, ())):
                 raise NoEntryError(f"{call.target} takes {argument.real_type} for {argument.name}")
             yield from _pushed(plain, value, argument.N)
             if plain != kind:
