@@ -17,7 +17,6 @@ from keras_triton.compile import import_captured
 from keras_triton.explanation import capture_example
 from keras_triton.journal import stats
 from keras_triton.lowering import mlir
-from keras_triton.settings import settings
 from keras_triton.tools import compare_targets
 
 STEPS = 100
@@ -61,17 +60,6 @@ def losses(model, name, steps, batch=BATCH):
         model.reset_metrics()
         found.append(float(model.train_on_batch(x, y)[0]))
     return found
-
-
-@pytest.fixture
-def target(monkeypatch):
-    def force(name):
-        monkeypatch.setenv("KERAS_TRITON_TARGET", name)
-        settings.cache_clear()
-
-    yield force
-    monkeypatch.undo()
-    settings.cache_clear()
 
 
 # ReLU and max pooling decide: once a rounding changes which element of a window is the largest (in
@@ -141,9 +129,9 @@ def test_one_plan_holds_forward_backward_update_and_metrics(name):
     assert updates[0].how == "native multi"
 
 
-def test_the_interpreted_triton_kernels_train_alike(target):
+def test_the_interpreted_triton_kernels_train_alike(forced):
     expected = losses(build("digits"), "digits", 5, INTERPRETED_BATCH)
-    target("interpret")
+    forced("interpret")
     before = len(stats().reports)
     found = losses(build("digits"), "digits", 5, INTERPRETED_BATCH)
     report = stats().reports[before]

@@ -11,7 +11,6 @@ from keras_triton.lowering import emit_triton, interpret
 from keras_triton.lowering.mlir import TensorType, functions, parse
 from keras_triton.lowering.pipeline import lower
 from keras_triton.lowering.region import kernel_kind
-from keras_triton.settings import settings
 from keras_triton.targets.choice import choose
 
 CPU = torch.device("cpu")
@@ -103,17 +102,10 @@ def test_where_products_take_no_epilogue_the_gates_are_a_kernel_of_their_own():
     assert kinds(cell("f32"), epilogues=False) == ["loop", "matmul"]
 
 
-@pytest.fixture
-def interpreted(monkeypatch):
-    monkeypatch.setenv("KERAS_TRITON_TARGET", "interpret")
-    settings.cache_clear()
-    yield
-    monkeypatch.undo()
-    settings.cache_clear()
-
-
 @pytest.mark.parametrize("layer", ["GRU", "LSTM"])
-def test_recurrent_layers_train_in_the_interpreter_as_op_by_op(layer, interpreted):
+def test_recurrent_layers_train_in_the_interpreter_as_op_by_op(layer, forced):
+    forced("interpret")
+
     def trained(**options):
         keras.utils.set_random_seed(2)
         inputs = keras.Input((5, 3))

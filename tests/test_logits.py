@@ -243,8 +243,8 @@ def trained(jit_compile, batches=(3, 2), **options):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_language_model_trains_as_op_by_op_and_stores_no_logits(tied, monkeypatch):
-    monkeypatch.setenv("KERAS_TRITON_TARGET", "interpret")
+def test_a_language_model_trains_as_op_by_op_and_stores_no_logits(tied, forced):
+    forced("interpret")
     model, figures = trained(True, tied=tied)
     eager, expected = trained(False, tied=tied)
     np.testing.assert_allclose(figures, expected, rtol=1e-5)
@@ -266,8 +266,8 @@ def _elements(model, x, count):
     return [c.kernel for c in calls if any(ref.type.size == count for ref in c.operands)]
 
 
-def test_the_pass_can_be_left_out(monkeypatch):
-    monkeypatch.setenv("KERAS_TRITON_TARGET", "interpret")
+def test_the_pass_can_be_left_out(forced):
+    forced("interpret")
     model, _ = trained(True, batches=(2,))
     x = np.zeros((2, 12), "int32")
     with pipeline.without("recompute-logits"):

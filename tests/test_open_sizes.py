@@ -16,21 +16,6 @@ from keras import layers, ops
 import keras_triton
 from keras_triton import sized_program
 from keras_triton.families import batches_of, family_with
-from keras_triton.settings import settings
-
-
-@pytest.fixture
-def forced(monkeypatch):
-    """Forces a target."""
-
-    def force(name):
-        monkeypatch.setenv("KERAS_TRITON_TARGET", name)
-        settings.cache_clear()
-
-    yield force
-    monkeypatch.undo()
-    settings.cache_clear()
-
 
 SIZES = [7, 2, 64, 65, 33, 16, 130]
 """Whole tiles, ragged ones and less than one, of the widths that loops have."""
