@@ -22,7 +22,7 @@ from keras_triton.lowering.plan import Plan
 from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.lowering.region import kernel_kind
 
-from .ready import kernels_of, made_ready
+from .ready import kernels_of, made_ready, sentence
 from .runtime import Program
 from .symbolic_size import Size
 from .targets.base import Compiled, Target
@@ -51,6 +51,10 @@ class SizedKernels:
         target: what compiles its kernels.
         code: what compiling the kernels for all sizes needs and gives; see `Target.compile`.
         planning: the passes from "regions" to "plan".
+
+    Attributes:
+        closed: of the kernels that the target would compile for all sizes those that it has to compile
+            for each, as far as is known, and why.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class SizedKernels:
         self.compiled = target.compile(
             {name: f for name, f in kernels.items() if _is_any(f, target)}, code
         )
+        self.closed: dict[str, str] = {}
         # The bindings free a module under the feet of its functions.
         self.regions = regions
 
@@ -78,9 +83,32 @@ class SizedKernels:
         for step in self.planning:
             module = step.run(module)
         plan = read_plan(module)
-        missing = {n: f for n, f in kernels_of(plan).items() if n not in self.compiled}
-        compiled = self.compiled | self.target.compile(missing, {})
+        kernels = kernels_of(plan)
+        compiled = {name: self._at(name, size) for name in kernels if name in self.any_size}
+        closed = {name: f for name, f in kernels.items() if name not in self.any_size}
+        compiled |= self.target.compile(closed, {})
         return Planned(plan, made_ready(plan, compiled, self.target))
+
+    @property
+    def any_size(self) -> set[str]:
+        """The kernels that one compilation serves all sizes of."""
+        return set(self.compiled) - set(self.closed)
+
+    @property
+    def compiles_again(self) -> bool:
+        """Whether another size costs a compilation."""
+        return not self.target.sized or bool(self.closed)
+
+    def _at(self, name: str, size: int) -> Compiled | Exception:
+        """A kernel of any size for one; if that fails, the kernel is closed."""
+        made = self.compiled[name]
+        try:
+            if isinstance(made, Exception):
+                raise made
+            return made.at(size)
+        except Exception as error:  # whatever is wrong, it can still be compiled for the size
+            self.closed[name] = sentence(error)
+            return error
 
 
 def _is_any(kernel: ir.OpView, target: Target) -> bool:
@@ -144,7 +172,7 @@ class SizedProgram:
 
     def _waits(self, size: int) -> bool:
         """Whether a size is left op by op this time, since most of many are not worth compiling for."""
-        if self.kernels.target.sized or len(self._planned) < PATIENCE:
+        if not self.kernels.compiles_again or len(self._planned) < PATIENCE:
             return False
         self._waited[size] += 1
         return self._waited[size] <= len(self._planned) // PATIENCE

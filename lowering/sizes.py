@@ -70,9 +70,34 @@ def at(number: int, size: int) -> int:
     return value
 
 
+def divides(by: int, number: int) -> bool:
+    """Whether `by` divides a number, whatever the size."""
+    try:
+        return extent(number) % extent(by) == 0
+    except SizeError:
+        return False
+
+
+def expression(number: int, name: str) -> str:
+    """A number as an expression of a variable that holds the size, to stand in a sum or product."""
+    found = digits(number)
+    terms = [
+        " * ".join([*[str(digit)] * (digit != 1 or not power), *[name] * power])
+        for power, digit in reversed(list(enumerate(found)))
+        if digit
+    ]
+    return terms[0] if terms == [name] else f"({' + '.join(terms)})"
+
+
 def text_at(text: str, size: int) -> str:
     """A module's text, or any part of one, where the size is `size`."""
     return _NUMBER.sub(lambda found: str(at(int(found[0]), size)), text)
+
+
+def is_open(part: Any) -> bool:
+    """Whether a number in a module, or any part of one, depends on the size."""
+    text = str(part)
+    return text_at(text, 2) != text
 
 
 def _kept(number: int) -> int:

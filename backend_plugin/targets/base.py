@@ -37,6 +37,21 @@ class Compiled:
     scratch: int = 0
     files: Callable[[], Mapping[str, str]] = dict
 
+    def at(self, size: int) -> Compiled:
+        """What runs it where the symbolic size is `size`: this, which is told the size."""
+        return self
+
+
+class AnySize(Protocol):
+    """A kernel that is compiled for all sizes, or will be when the first of them is known."""
+
+    def at(self, size: int) -> Compiled:
+        """What runs it where the symbolic size is `size`.
+
+        Raises:
+            Any error: it has to be compiled for this size on its own.
+        """
+
 
 class Target(Protocol):
     """A target: its name, what lowering has to do for it, and its compiler."""
@@ -55,8 +70,9 @@ class Target(Protocol):
 
     def compile(
         self, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
-    ) -> dict[str, Compiled | Exception]:
-        """Every kernel function of a plan, compiled; an exception where one did not compile.
+    ) -> Mapping[str, AnySize | Exception]:
+        """Every kernel function of a plan, compiled; an exception where one did not compile. What has no
+        symbolic size is a `Compiled`.
 
         `code` is what is worth keeping for the next process, by the target's own names: empty, it
         takes what is compiled; else it is what an equal call has put there, which is used.

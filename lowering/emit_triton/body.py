@@ -16,6 +16,7 @@ from ..errors import EmitError
 from ..lookups import LOOKUP, Lookup
 from ..mlir import BITS, layer_of
 from ..region import Stage
+from ..sizes import is_symbolic
 from .source import LANGUAGE_DTYPES, Assign, Value, literal
 
 NARROW = ("f16", "bf16")
@@ -72,9 +73,17 @@ Index = Callable[[int], Value]
 LookUp = Callable[[Lookup, Sequence[Value]], Value]
 """An element at given subscripts."""
 
+Number = Callable[[int], str]
+"""The text of a number, which may depend on the symbolic size."""
+
 
 def emit_body(
-    stage: Stage, inputs: Sequence[Value], index: Index, look_up: LookUp, assign: Assign
+    stage: Stage,
+    inputs: Sequence[Value],
+    index: Index,
+    look_up: LookUp,
+    assign: Assign,
+    number: Number = str,
 ) -> Value:
     """Emits what the value of a stage with these inputs needs, and returns it.
 
@@ -90,6 +99,8 @@ def emit_body(
         if op.name == LOOKUP:
             places = [known[place] for place in list(op.operands)[1:]]
             known[op.results[0]] = look_up(stage.lookups[op.results[0]], places)
+        elif op.name == "arith.constant":
+            known[op.results[0]] = _constant(op, number)
         else:
             _emit(op, known, index, assign)
     return known[stage.value]
@@ -110,9 +121,6 @@ def _needed(stage: Stage, known: dict[ir.Value, Value]) -> set[ir.Operation]:
 
 def _emit(op: ir.OpView, known: dict[ir.Value, Value], index: Index, assign: Assign) -> None:
     name, results = op.operation.name, list(op.operation.results)
-    if name == "arith.constant":
-        known[results[0]] = _constant(op)
-        return
     if name == "linalg.index":
         known[results[0]] = _index(op, index, assign)
         return
@@ -189,9 +197,11 @@ def _typed(args: Sequence[Value]) -> list[str]:
     return [arg.text for arg in args]
 
 
-def _constant(op: ir.OpView) -> Value:
-    dtype = str(op.operation.results[0].type)
-    return literal(op.operation.attributes["value"].value, dtype)
+def _constant(op: ir.OpView, number: Number) -> Value:
+    dtype, value = str(op.operation.results[0].type), op.operation.attributes["value"].value
+    if isinstance(value, int) and is_symbolic(value):
+        return Value(f"tl.cast({number(value)}, {LANGUAGE_DTYPES[dtype]})", dtype)
+    return literal(value, dtype)
 
 
 def _index(op: ir.OpView, index: Index, assign: Assign) -> Value:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keras_triton.kernels.problem import ceil_div, next_power_of_two
+from keras_triton.kernels.problem import next_power_of_two
 
 from ..region import Region
 from ..templates import TemplateKernel
@@ -27,7 +27,7 @@ def column_function(name: str, parts: TemplateKernel, tiles: int) -> Function:
     assert statistics is not None  # asked for only where there are any
     inside = len(statistics.arguments) - len(parts.extras)
     arguments = ["", *[""] * (inside - 1), *(f"extra{i}" for i in range(len(parts.extras)))]
-    tiling = Tiling(_rows(statistics), min(next_power_of_two(tiles), PARTS), 1, False)
+    tiling = Tiling(_rows(statistics), min(next_power_of_two(tiles), PARTS), 1)
     builder = FunctionBuilder(name, replace(statistics, reduction=(tiles,)), tiling, arguments)
     sums = [i for i, stage in enumerate(statistics.stages) if stage.kind == "reduce"]
     builder.combine({index: f"sum{i}" for i, index in enumerate(sums)}, "f32")
@@ -45,7 +45,7 @@ def column_launch(function: Function, parts: TemplateKernel) -> GeneratedLaunch:
         function.name,
         function.pointers,
         {"BLOCK_P": rows, "BLOCK_R": function.columns},
-        (ceil_div(columns, rows), 1, 1),
+        ((columns,), rows),
     )
 
 

@@ -17,11 +17,12 @@ from keras_triton.kernels import spec
 from keras_triton.kernels.device import H200, Device
 from keras_triton.kernels.problem import ceil_div
 
+from .. import sizes
 from ..errors import EmitError
 from ..mlir import TensorType, layer_of
 from ..region import Region, kernel_kind, read_instances, read_region
 from .config import SPACE, LoopConfig
-from .function import Function, Tiling
+from .function import OPEN, WIDE, Function, Tiling
 from .gates import emit_gates, problem_of_gates
 from .index import Domain
 from .kernel import GeneratedKernel, GeneratedLaunch
@@ -39,6 +40,22 @@ JOINED = {
 """Templates that a kernel function of other ops names: their emitters, and their problems."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Sizing:
+    """How sizes are taken.
+
+    Attributes:
+        open: some are known when the kernel runs.
+        whole: then, a tile holds whole rows of the domain.
+    """
+
+    open: bool
+    whole: bool
+
+
+CLOSED = Sizing(False, False)
+
+
 def emit(
     function: ir.OpView, config: Mapping[str, Any] | None = None, device: Device = H200
 ) -> GeneratedKernel:
@@ -52,6 +69,23 @@ def emit(
         RegionError: a "loop" or "multi" function that is no region.
         ValueError: a config with other fields or values than the space has.
     """
+    return _emitted(function, config, device, CLOSED)
+
+
+def emit_open(function: ir.OpView, config: Mapping[str, Any], *, whole: bool) -> GeneratedKernel:
+    """The kernel of a function with a symbolic size, for any: `at` gives that of one size.
+
+    `whole` is whether a tile holds whole rows, whose length is open: that of the configuration holds.
+
+    Raises:
+        EmitError: as `emit`, or the code would be another for each size.
+    """
+    return _emitted(function, config, H200, Sizing(True, whole))
+
+
+def _emitted(
+    function: ir.OpView, config: Mapping[str, Any] | None, device: Device, sizing: Sizing
+) -> GeneratedKernel:
     kind, name = kernel_kind(function), identifier(function)
     if kind not in ("loop", "multi"):
         if kind in JOINED:
@@ -63,7 +97,7 @@ def emit(
     regions = read_instances(function) if kind == "multi" else [read_region(function)]
     chosen = SPACE.parse(config) if config is not None else _guess(regions, device)
     make = _emit_multi if kind == "multi" else _emit_loop
-    kernel = make(name, regions, chosen)
+    kernel = make(name, regions, chosen, sizing)
     return dataclasses.replace(kernel, source=header(function, name, kernel.source) + kernel.source)
 
 
@@ -154,15 +188,23 @@ def _tensors(names: Iterable[str], types: Iterable[TensorType]) -> dict[str, Any
     return {name: spec_of(kind) for name, kind in zip(names, types, strict=True)}
 
 
-def _emit_loop(name: str, regions: Sequence[Region], config: LoopConfig) -> GeneratedKernel:
+def _emit_loop(
+    name: str, regions: Sequence[Region], config: LoopConfig, sizing: Sizing
+) -> GeneratedKernel:
     region = regions[0]
     domain = Domain(region.parallel, region.reduction)
     inputs = tuple(f"in{i}" for i in range(len(region.arguments)))
     outputs = tuple(f"out{i}" for i in range(len(region.results)))
     types = (*region.arguments, *region.results)
-    wide = any(kind.size >= 2**31 for kind in types) or domain.rows * domain.columns >= 2**31
+    points = domain.rows * domain.columns
     slices = _whole_slices(domain, config)
-    tiling = Tiling(config.block_p, config.block_r if region.reduction else 0, slices, wide)
+    tiling = Tiling(
+        config.block_p,
+        config.block_r if region.reduction else 0,
+        slices,
+        _index_type(points, types, sizing),
+        sizing.whole,
+    )
     scratch: dict[str, TensorType] = {}
     functions: tuple[tuple[Function, int], ...]
     in_place = True
@@ -170,9 +212,9 @@ def _emit_loop(name: str, regions: Sequence[Region], config: LoopConfig) -> Gene
         split = split_functions(name, region, tiling, inputs, outputs)
         functions, scratch, in_place = split.functions, split.scratch, False
     else:
-        in_place = domain.columns <= config.block_r or not stores_early(region)
+        fits = sizing.whole or domain.columns <= config.block_r
+        in_place = fits or not stores_early(region)
         functions = ((whole_function(name, region, tiling, inputs, outputs), 1),)
-    rows = ceil_div(domain.rows, config.block_p)
     return GeneratedKernel(
         name=name,
         source="\n\n".join(function.text for function, _ in functions),
@@ -181,35 +223,55 @@ def _emit_loop(name: str, regions: Sequence[Region], config: LoopConfig) -> Gene
         tensors=_tensors((*inputs, *outputs), types),
         config=dataclasses.asdict(config),
         launches=tuple(
-            _launch(function, config, (rows, programs, 1)) for function, programs in functions
+            _launch(function, config, domain.rows, programs) for function, programs in functions
         ),
         scratch=_tensors(scratch, scratch.values()),
         in_place=in_place,
+        points=points,
     )
 
 
+def _index_type(points: int, types: Iterable[TensorType], sizing: Sizing) -> str:
+    """The type of offsets: the widest that any needs, or one that is chosen for each size."""
+    if sizing.open:
+        return OPEN
+    return WIDE if max(points, *(kind.size for kind in types)) >= 2**31 else ""
+
+
 def _whole_slices(domain: Domain, config: LoopConfig) -> int:
-    """Slices of which none is empty."""
+    """Slices of which none is empty, but for some sizes."""
     if not domain.reduction or config.slices == 1:
         return 1
+    if sizes.is_symbolic(domain.columns):
+        return config.slices
     tiles = max(ceil_div(domain.columns, config.block_r), 1)
     return ceil_div(tiles, ceil_div(tiles, min(config.slices, tiles)))
 
 
-def _launch(function: Function, config: LoopConfig, grid: tuple[int, int, int]) -> GeneratedLaunch:
+def _launch(function: Function, config: LoopConfig, rows: int, programs: int) -> GeneratedLaunch:
+    """`programs` programs for each tile of rows."""
     constexprs = {"BLOCK_P": config.block_p}
     if function.columns:
         constexprs["BLOCK_R"] = function.columns
     return GeneratedLaunch(
-        function.name, function.pointers, constexprs, grid, config.num_warps, config.num_stages
+        function.name,
+        function.pointers,
+        constexprs,
+        ((rows,), config.block_p),
+        (programs, 1),
+        config.num_warps,
+        config.num_stages,
+        open=function.open,
     )
 
 
-def _emit_multi(name: str, regions: Sequence[Region], config: LoopConfig) -> GeneratedKernel:
+def _emit_multi(
+    name: str, regions: Sequence[Region], config: LoopConfig, sizing: Sizing
+) -> GeneratedKernel:
     builder = InstanceBuilder(name, regions)
     region = regions[0]
-    sizes = tuple(Domain(each.parallel, ()).rows for each in regions)
-    table = InstanceTable(sizes, len(region.arguments), len(region.outputs), config.block_p)
+    elements = tuple(Domain(each.parallel, ()).rows for each in regions)
+    table = InstanceTable(elements, len(region.arguments), len(region.outputs), config.block_p)
     inputs = tuple(f"in{i}_{k}" for i in range(len(regions)) for k in range(table.arguments))
     outputs = tuple(f"out{i}_{k}" for i in range(len(regions)) for k in range(table.results))
     types = [
@@ -221,9 +283,9 @@ def _emit_multi(name: str, regions: Sequence[Region], config: LoopConfig) -> Gen
         name,
         buffers,
         {"ALIGN": ALIGNMENT, "BLOCK_P": config.block_p},
-        (table.blocks, 1, 1),
-        config.num_warps,
-        config.num_stages,
+        (elements, config.block_p),
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
     )
     return GeneratedKernel(
         name=name,

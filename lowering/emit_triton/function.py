@@ -9,27 +9,18 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..indexing import start_of
+from .. import sizes
 from ..lookups import Lookup
-from ..mlir import BITS
 from ..region import Read, Region, Stage, Store
 from .body import NARROW, emit_body, widened
+from .folds import FOLDS, ROW_NAMES, accumulated, neutral
 from .index import Coordinate, Domain
-from .source import LANGUAGE_DTYPES, Assign, Names, Value, literal
+from .source import LANGUAGE_DTYPES, Assign, Names, Value
 
 Made = TypeVar("Made")
 
-ROW_NAMES = {
-    "arith.addf": "sum", "arith.addi": "sum", "arith.mulf": "product", "arith.muli": "product",
-    "arith.maximumf": "max", "arith.maxsi": "max", "arith.minimumf": "min", "arith.minsi": "min",
-    "arith.andi": "and", "arith.ori": "or",
-}  # fmt: skip
-"""What a combiner does, as in kernels.reductions.reduce_<name>."""
-
-FOLDS = {
-    "sum": "{0} + {1}", "product": "{0} * {1}", "and": "{0} & {1}", "or": "{0} | {1}",
-    "max": "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
-    "min": "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
-}  # fmt: skip
+WIDE, OPEN = "tl.int64", "INDEX"
+"""Types of offsets: of 64 bits, and the one that a function of any size is told."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +30,20 @@ class Tiling:
     Attributes:
         rows, columns: elements of a tile, powers of two; columns is 0 without reductions.
         slices: programs that share a row's columns.
-        wide: offsets need 64 bits.
+        index: the type of offsets, "" for that of `tl.arange`; OPEN in a function of any size.
+        whole: a tile is as wide as the domain, however many columns that may have.
     """
 
     rows: int
     columns: int
     slices: int
-    wide: bool
+    index: str = ""
+    whole: bool = False
+
+    @property
+    def cast(self) -> str:
+        """What makes an offset of a number."""
+        return f".to({self.index})" if self.index else ""
 
 
 @dataclass(frozen=True)
@@ -56,27 +54,14 @@ class Function:
         name, text: its name and source.
         pointers: its pointer parameters, each the buffer it takes.
         columns: of a tile; 0 for a function over elements.
+        open: it takes the symbolic size, as `size`, and the type of its offsets, as INDEX.
     """
 
     name: str
     text: str
     pointers: Mapping[str, str]
     columns: int
-
-
-def neutral(stage: Stage) -> Value:
-    """What a reduction starts from."""
-    dtype = stage.type.dtype
-    name = ROW_NAMES[stage.combiner]
-    if name in ("max", "min"):
-        least = name == "max"
-        if stage.type.is_float:
-            return literal(float("-inf") if least else float("inf"), dtype)
-        edge = 2 ** (BITS[dtype] - 1)
-        return literal(-edge if least else edge - 1, dtype)
-    if dtype == "i1" and name == "and":
-        return literal(True, dtype)
-    return literal({"sum": 0, "product": 1, "and": -1, "or": 0}[name], dtype)
+    open: bool = False
 
 
 class FunctionBuilder:
@@ -105,7 +90,7 @@ class FunctionBuilder:
         self.writes_inside: list[str] = []
         self.known: dict[object, Any] = {}
         self.known_inside: dict[object, Any] = {}
-        for taken in ("p", "r", "i", "start", "mask", "inside", "row", "column"):
+        for taken in ("p", "r", "i", "start", "mask", "inside", "row", "column", "size", "share"):
             self.names.fresh(taken)
         self.tiled = tiling.columns > 0
         self.row_name = "p" if self.tiled else "i"
@@ -132,38 +117,58 @@ class FunctionBuilder:
         self.pointers[buffer] = buffer
         return buffer
 
+    def number(self, value: int) -> str:
+        """The text of a number, which in a function of any size may depend on that."""
+        return sizes.expression(value, "size") if sizes.is_symbolic(value) else str(value)
+
     # Subscripts and masks.
 
+    @property
+    def is_open(self) -> bool:
+        return self.tiling.index == OPEN
+
     def _open_rows(self) -> None:
-        program = "tl.program_id(0).to(tl.int64)" if self.tiling.wide else "tl.program_id(0)"
+        if self.is_open:
+            self.line(f"size = tl.cast(size, {OPEN})", False)
+        program = f"tl.program_id(0){self.tiling.cast}"
         if self.tiled:
             rows = "tl.arange(0, BLOCK_P)[:, None]"
             self.line(f"p = {program} * BLOCK_P + {rows}", False)
         else:
             self.line(f"i = {program} * BLOCK_P + tl.arange(0, BLOCK_P)", False)
         self.row_mask = ""
-        if self.domain.rows % self.tiling.rows:
+        if not sizes.divides(self.tiling.rows, self.domain.rows):
             self.row_mask = "row" if self.tiled else "mask"
-            self.line(f"{self.row_mask} = {self.row_name} < {self.domain.rows}", False)
+            rows = self.number(self.domain.rows)
+            self.line(f"{self.row_mask} = {self.row_name} < {rows}", False)
         self.column_mask = ""
 
     def _open_columns(self, start: str, extent: int) -> None:
-        cast = ".to(tl.int64)" if self.tiling.wide else ""
-        self.line(f"r = {start}tl.arange(0, BLOCK_R)[None, :]{cast}", True)
+        self.line(f"r = {start}tl.arange(0, BLOCK_R)[None, :]{self.tiling.cast}", True)
         self.column_mask = ""
-        # What the slices cover together; the last ones may begin beyond the row's end.
-        covered = self.tiling.slices * slice_columns(
-            extent, self.tiling.columns, self.tiling.slices
-        )
-        if covered != extent or not extent:
+        if not self._fills(extent):
             self.column_mask = "column"
-            self.line(f"column = r < {extent}", True)
+            self.line(f"column = r < {self.number(extent)}", True)
+
+    def _fills(self, extent: int) -> bool:
+        """Whether the tiles that cover the columns hold nothing else."""
+        columns, slices = self.tiling.columns, self.tiling.slices
+        if sizes.is_symbolic(extent):
+            return slices == 1 and not self.tiling.whole and sizes.divides(columns, extent)
+        # What the slices cover together; the last ones may begin beyond the row's end.
+        return extent > 0 and extent == slices * slice_columns(extent, columns, slices)
+
+    @property
+    def _looped(self) -> bool:
+        """Whether the columns are covered tile after tile."""
+        fits = self.tiling.whole or self.domain.columns <= self.tiling.columns
+        return self.tiling.slices > 1 or not fits
 
     @contextmanager
     def sweep(self) -> Iterator[None]:
         """Within it the columns of the domain are covered: by one tile, or by a loop over tiles."""
-        extent, columns = self.domain.columns, self.tiling.columns
-        if extent <= columns and self.tiling.slices == 1:
+        extent = self.domain.columns
+        if not self._looped:
             if "r" not in self.known:
                 self.known["r"] = "r"
                 self._open_columns("", extent)
@@ -173,13 +178,21 @@ class FunctionBuilder:
         self._open_columns("start + ", extent)
         yield
         body, self.inner = [*self.inner, *self.writes_inside], None
-        first, end = "0", str(extent)
+        first, end = "0", self.number(extent)
         if self.tiling.slices > 1:
-            size = slice_columns(extent, columns, self.tiling.slices)
-            first = f"tl.program_id(1) * {size}"
-            end = f"tl.program_id(1) * {size} + {size}"
+            share = self._share(extent)
+            first = f"tl.program_id(1) * {share}"
+            end = f"tl.program_id(1) * {share} + {share}"
         self.outer.append(f"for start in tl.range({first}, {end}, BLOCK_R):")
         self.outer.extend(f"    {line}" for line in body)
+
+    def _share(self, extent: int) -> str:
+        """How many columns a slice has."""
+        columns, slices = self.tiling.columns, self.tiling.slices
+        if not sizes.is_symbolic(extent):
+            return str(slice_columns(extent, columns, slices))
+        text = f"tl.cdiv({self.number(extent)}, {columns * slices}) * {columns}"
+        return self.once("share", False, lambda: self.assign("columns", text, False))
 
     def mask(self, axes: frozenset[str]) -> str:
         """The mask of accesses that vary along `axes`, or "" where all of a tile is inside."""
@@ -198,7 +211,7 @@ class FunctionBuilder:
 
     def coordinate(self, coordinate: Coordinate) -> str:
         subscript = self.row_name if coordinate.axis == "p" else "r"
-        text = coordinate.text(subscript)
+        text = coordinate.text(subscript, self.number)
         if text == subscript:
             return text
         varies = coordinate.axis == "r"
@@ -211,7 +224,8 @@ class FunctionBuilder:
         terms = []
         for coordinate in coordinates:
             name = self.coordinate(coordinate)
-            terms.append(name if coordinate.stride == 1 else f"{name} * {coordinate.stride}")
+            stride = self.number(coordinate.stride)
+            terms.append(name if stride == "1" else f"{name} * {stride}")
         return " + ".join(terms)
 
     def index(self, dim: int) -> Value:
@@ -242,7 +256,7 @@ class FunctionBuilder:
             if coordinates:
                 address += f" + {self.offset(coordinates)}"
             if start:
-                address += f" + {start}"
+                address += f" + {self.number(start)}"
             text = f"tl.load({address}{f', mask={mask}' if mask else ''})"
             return Value(self.assign(stem, text, varies), dtype, axes)
 
@@ -256,7 +270,8 @@ class FunctionBuilder:
         for place, extent in zip(places, kind.shape, strict=True):
             stride //= max(extent, 1)
             if extent != 1:
-                address.append(place.text if stride == 1 else f"{place.text} * {stride}")
+                step = self.number(stride)
+                address.append(place.text if step == "1" else f"{place.text} * {step}")
                 axes |= place.axes
         mask = self.mask(axes)
         text = f"tl.load({' + '.join(address)}{f', mask={mask}' if mask else ''})"
@@ -306,7 +321,8 @@ class FunctionBuilder:
         """What a stage yields, or what a reduction folds."""
         inputs = [self.read(read) for read in stage.reads]
         assign = partial(self.assign, varies=varies)
-        return emit_body(stage, inputs, self.index, partial(self.look_up, assign), assign)
+        look_up = partial(self.look_up, assign)
+        return emit_body(stage, inputs, self.index, look_up, assign, self.number)
 
     def reduce(self, indices: Sequence[int], also: Sequence[tuple[str, int]] = ()) -> None:
         """One sweep: folds reductions over the columns, and stores full stages (buffer, stage)."""
@@ -318,7 +334,7 @@ class FunctionBuilder:
         folded: Callable[[int], Value],
         also: Sequence[tuple[str, int]] = (),
     ) -> None:
-        looped = self.domain.columns > self.tiling.columns or self.tiling.slices > 1
+        looped = self._looped
         for index in indices if looped else ():
             self.known["accumulator", index] = self._accumulator(self.region.stages[index])
         with self.sweep():
@@ -334,7 +350,7 @@ class FunctionBuilder:
             self.fold(index, self.known["accumulator", index])
 
     def _accumulator(self, stage: Stage) -> str:
-        dtype = LANGUAGE_DTYPES[_accumulated(stage.type.dtype)]
+        dtype = LANGUAGE_DTYPES[accumulated(stage.type.dtype)]
         start = neutral(stage)
         value = start.text if start.literal else "True" if "True" in start.text else "False"
         name = ROW_NAMES[stage.combiner]
@@ -379,7 +395,7 @@ class FunctionBuilder:
         kind = self.region.results[store.result]
         coordinates = self.domain.coordinates(kind.shape, store.dims)
         offset, start = self.offset(coordinates) or self.row_name, start_of(kind.shape, store.dims)
-        place = f"{offset} + {start}" if start else offset
+        place = f"{offset} + {self.number(start)}" if start else offset
         self.store(buffer, place, self.value(store.stage), frozenset("p"))
 
     def store_row(self, buffer: str, index: int) -> None:
@@ -387,7 +403,7 @@ class FunctionBuilder:
 
     def store_partial(self, buffer: str, index: int) -> None:
         """Stores a reduction over this program's slice of the columns."""
-        offset = f"tl.program_id(1) * {self.domain.rows} + {self.row_name}"
+        offset = f"tl.program_id(1) * {self.number(self.domain.rows)} + {self.row_name}"
         self.store(buffer, offset, self.value(index), frozenset("p"))
 
     def combine(self, partials: Mapping[int, str], dtype: str = "") -> None:
@@ -409,18 +425,16 @@ class FunctionBuilder:
         return "".join(f"    {line}\n" for line in (*self.outer, *self.writes))
 
     def finish(self) -> Function:
+        sized = ["size", f"{OPEN}: tl.constexpr"] if self.is_open else []
         blocks = ["BLOCK_P: tl.constexpr"] + ["BLOCK_R: tl.constexpr"] * self.tiled
-        head = f"@triton.jit\ndef {self.name}({', '.join([*self.pointers, *blocks])}):\n"
+        head = f"@triton.jit\ndef {self.name}({', '.join([*self.pointers, *sized, *blocks])}):\n"
         return Function(
             self.name,
             head + self.lines(),
             dict(self.pointers),
             self.tiling.columns,
+            self.is_open,
         )
-
-
-def _accumulated(dtype: str) -> str:
-    return "f32" if dtype in NARROW else dtype
 
 
 def slice_columns(extent: int, columns: int, slices: int) -> int:

@@ -7,7 +7,7 @@ identity read costs no division and a broadcast along leading dims costs one rem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..indexing import Index, terms
@@ -34,12 +34,14 @@ class Coordinate:
     outermost: bool
     stride: int
 
-    def text(self, subscript: str) -> str:
-        """Its expression: a name, or one that needs no parentheses in a product."""
-        divided = subscript if self.inner == 1 else f"{subscript} // {self.inner}"
+    def text(self, subscript: str, number: Callable[[int], str] = str) -> str:
+        """Its expression: a name, or one that needs no parentheses in a product. `number` writes the
+        numbers in it.
+        """
+        divided = subscript if self.inner == 1 else f"{subscript} // {number(self.inner)}"
         if self.outermost:
             return divided
-        return f"{divided} % {self.size}"
+        return f"{divided} % {number(self.size)}"
 
 
 class Domain:

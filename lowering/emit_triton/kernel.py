@@ -12,25 +12,52 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import triton.language as tl
 
 from keras_triton.kernels import spec
 from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, Prologue, execute
-from keras_triton.kernels.problem import Problem, TensorSpec
+from keras_triton.kernels.problem import Attribute, Problem, TensorSpec, ceil_div
 
+from .. import sizes
 from ..errors import EmitError
 from .tables import ALIGNMENT, InstanceTable, Tables
 
 
 @dataclass(frozen=True)
 class GeneratedLaunch:
-    """A launch of a function of the source, by name; else as kernels.launch.Launch."""
+    """A launch of a function of the source, by name; else as kernels.launch.Launch.
+
+    Attributes:
+        blocks: along the first axis of the grid a program for each of so many elements, of each of these
+            extents; `grid` is its other two axes.
+        scalars: integer arguments. Where `open`, the function takes the symbolic size and the type of
+            offsets, too.
+    """
 
     function: str
     pointers: Mapping[str, str]
     constexprs: Mapping[str, Any]
-    grid: tuple[int, int, int]
+    blocks: tuple[tuple[int, ...], int]
+    grid: tuple[int, int] = (1, 1)
     num_warps: int = 4
     num_stages: int = 3
+    scalars: Mapping[str, int] = field(default_factory=dict)
+    open: bool = False
+
+    @property
+    def programs(self) -> int:
+        """Along the first axis of the grid."""
+        extents, block = self.blocks
+        return sum(ceil_div(extent, block) for extent in extents)
+
+    def at(self, size: int, wide: bool) -> GeneratedLaunch:
+        """The launch for one size; `wide` is whether offsets need 64 bits there."""
+        extents, block = self.blocks
+        made = replace(self, blocks=(tuple(sizes.at(extent, size) for extent in extents), block))
+        if not self.open:
+            return made
+        constexprs = {"INDEX": tl.int64 if wide else tl.int32, **self.constexprs}
+        return replace(made, constexprs=constexprs, scalars={"size": size}, open=False)
 
 
 @dataclass(frozen=True)
@@ -57,6 +84,23 @@ class TemplateUse:
     sums: int = 0
     prologues: Mapping[str, tuple[str, int, bool]] = field(default_factory=dict)
 
+    def at(self, size: int) -> TemplateUse:
+        """The use of it where the size is `size`."""
+        operands = tuple(spec_at(operand, size) for operand in self.problem.operands)
+        attributes = tuple((name, _at(value, size)) for name, value in self.problem.attributes)
+        return replace(self, problem=Problem(operands, attributes))
+
+
+def _at(attribute: Attribute, size: int) -> Attribute:
+    if isinstance(attribute, tuple):
+        return tuple(sizes.at(number, size) for number in attribute)
+    return sizes.at(attribute, size) if type(attribute) is sizes.Extent else attribute
+
+
+def spec_at(spec: TensorSpec, size: int) -> TensorSpec:
+    """A tensor where the size is `size`."""
+    return TensorSpec(tuple(sizes.at(extent, size) for extent in spec.shape), spec.dtype)
+
 
 @dataclass(frozen=True)
 class GeneratedKernel:
@@ -75,6 +119,9 @@ class GeneratedKernel:
         aliases: further names that launches have for inputs.
         in_place: an output may lie where an input of its shape lies, if every read of that input is
             of the element written; otherwise `LoadedKernel.run` sees to it.
+        points: of the domain.
+        size: the symbolic size that its numbers are of, where its source is for any; None before `at`
+            and where there is none.
     """
 
     name: str
@@ -89,6 +136,28 @@ class GeneratedKernel:
     table: InstanceTable | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     in_place: bool = True
+    points: int = 0
+    size: int | None = None
+
+    def at(self, size: int) -> GeneratedKernel:
+        """A kernel of any size for one: the same source, with the numbers of that size."""
+        tensors, scratch = (
+            {name: spec_at(spec, size) for name, spec in specs.items()}
+            for specs in (self.tensors, self.scratch)
+        )
+        largest = max(
+            sizes.at(self.points, size), *(t.size for t in (*tensors.values(), *scratch.values()))
+        )
+        return replace(
+            self,
+            tensors=tensors,
+            scratch=scratch,
+            launches=tuple(launch.at(size, largest >= 2**31) for launch in self.launches),
+            template=self.template and self.template.at(size),
+            table=self.table and self.table.at(size),
+            points=sizes.at(self.points, size),
+            size=size,
+        )
 
     @property
     def digest(self) -> str:
@@ -194,9 +263,10 @@ def _launch(module: ModuleType | None, launch: GeneratedLaunch) -> Launch:
         kernel=getattr(module, launch.function),
         pointers=launch.pointers,
         constexprs=launch.constexprs,
-        grid=launch.grid,
+        grid=(launch.programs, *launch.grid),
         num_warps=launch.num_warps,
         num_stages=launch.num_stages,
+        scalars=launch.scalars,
     )
 
 

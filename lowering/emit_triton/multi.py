@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+from .. import sizes
 from ..errors import EmitError
 from ..lookups import Lookup
 from ..region import Read, Region
-from .function import FunctionBuilder, Tiling
+from .function import WIDE, FunctionBuilder, Tiling
 from .index import Coordinate
 from .source import Assign, Value
 
@@ -49,10 +50,15 @@ class InstanceBuilder(FunctionBuilder):
         self.places = {buffer: i for i, buffer in enumerate((*arguments, *self.outputs))}
         self.types = dict(zip(self.places, (*region.arguments, *region.results), strict=True))
         self.scalars = _scalar_reads(instances)
-        super().__init__(name, region, Tiling(1, 0, 1, True), arguments)
+        super().__init__(name, region, Tiling(1, 0, 1, WIDE), arguments)
 
     def _open_rows(self) -> None:
         self.row_mask, self.column_mask = "mask", ""
+
+    def number(self, value: int) -> str:
+        if sizes.is_symbolic(value):
+            raise EmitError(f"{self.name}: a multi kernel computes with the size of the data")
+        return str(value)
 
     def pointer(self, buffer: str) -> str:
         def make() -> str:

@@ -84,7 +84,7 @@ class _Splitter:
         columns = next_power_of_two(self.tiling.slices)
         region = replace(self.region, reduction=(self.tiling.slices,))
         builder = self._builder(
-            f"rows{level}", region, Tiling(self.tiling.rows, columns, 1, self.tiling.wide)
+            f"rows{level}", region, Tiling(self.tiling.rows, columns, 1, self.tiling.index)
         )
         builder.combine({index: f"partials{index}" for index in reductions})
         for index in kept:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from keras_triton.kernels.problem import ceil_div
+
+from .. import sizes
 
 ALIGNMENT = 16
 """Bytes that addresses must be multiples of for 16 bytes to be moved at once."""
@@ -28,10 +30,9 @@ class InstanceTable:
     results: int
     block: int
 
-    @property
-    def blocks(self) -> int:
-        """Programs over all instances."""
-        return sum(ceil_div(size, self.block) for size in self.sizes)
+    def at(self, size: int) -> InstanceTable:
+        """The instances where the symbolic size is `size`."""
+        return replace(self, sizes=tuple(sizes.at(elements, size) for elements in self.sizes))
 
     def programs(self) -> tuple[list[int], list[int]]:
         """For each program its instance, and which of the instance's blocks it does."""

@@ -24,7 +24,7 @@ class TileBuilder(FunctionBuilder):
     parameters: tuple[str, ...] = ()
 
     def __init__(self, name: str, region: Region, arguments: Sequence[str]) -> None:
-        super().__init__(name, region, Tiling(1, 0, 1, False), arguments)
+        super().__init__(name, region, Tiling(1, 0, 1), arguments)
         self.columns = region.parallel[-1] if len(region.parallel) > 1 else 1
 
     def _open_rows(self) -> None:
