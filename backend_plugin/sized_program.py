@@ -70,6 +70,7 @@ class SizedKernels:
             {name: f for name, f in kernels.items() if _is_any(f, target)}, code
         )
         self.closed: dict[str, str] = {}
+        self._again: set[str] = set()
         # The bindings free a module under the feet of its functions.
         self.regions = regions
 
@@ -86,7 +87,9 @@ class SizedKernels:
         kernels = kernels_of(plan)
         compiled = {name: self._at(name, size) for name in kernels if name in self.any_size}
         closed = {name: f for name, f in kernels.items() if name not in self.any_size}
-        compiled |= self.target.compile(closed, {})
+        compiled |= (alone := self.target.compile(closed, {}))
+        on_torch = {n for n, made in alone.items() if isinstance(made, Compiled) and made.fallback}
+        self._again |= self.closed.keys() - on_torch
         return Planned(plan, made_ready(plan, compiled, self.target))
 
     @property
@@ -97,7 +100,7 @@ class SizedKernels:
     @property
     def compiles_again(self) -> bool:
         """Whether another size costs a compilation."""
-        return not self.target.sized or bool(self.closed)
+        return not self.target.sized or bool(self._again)
 
     def _at(self, name: str, size: int) -> Compiled | Exception:
         """A kernel of any size for one; if that fails, the kernel is closed."""

@@ -39,15 +39,15 @@ def conv2d_kernel(
     w,
     outs,
     extras,
-    N: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
+    N,
+    H,
+    W,
     C: tl.constexpr,
     KH: tl.constexpr,
     KW: tl.constexpr,
     F: tl.constexpr,
-    OH: tl.constexpr,
-    OW: tl.constexpr,
+    OH,
+    OW,
     STRIDE_H: tl.constexpr,
     STRIDE_W: tl.constexpr,
     PAD_TOP: tl.constexpr,
@@ -66,7 +66,7 @@ def conv2d_kernel(
     GROUP_M: tl.constexpr,
 ):
     """One tile of [N * OH * OW, F / GROUPS] for channel group ``program_id(1)``."""
-    M: tl.constexpr = N * OH * OW
+    M = N * OH * OW
     CG: tl.constexpr = C // GROUPS
     FG: tl.constexpr = F // GROUPS
     K: tl.constexpr = KH * KW * CG

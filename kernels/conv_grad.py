@@ -25,15 +25,15 @@ def conv2d_input_grad_kernel(
     w,
     outs,
     extras,
-    N: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
+    N,
+    H,
+    W,
     C: tl.constexpr,
     KH: tl.constexpr,
     KW: tl.constexpr,
     F: tl.constexpr,
-    OH: tl.constexpr,
-    OW: tl.constexpr,
+    OH,
+    OW,
     STRIDE_H: tl.constexpr,
     STRIDE_W: tl.constexpr,
     PAD_TOP: tl.constexpr,
@@ -60,9 +60,9 @@ def conv2d_input_grad_kernel(
     is [N * ceil(H / PHASE_H) * ceil(W / PHASE_W), C / GROUPS] and the reduction runs over those
     taps and the filters.
     """
-    HEIGHT: tl.constexpr = (H + PHASE_H - 1) // PHASE_H
-    WIDTH: tl.constexpr = (W + PHASE_W - 1) // PHASE_W
-    M: tl.constexpr = N * HEIGHT * WIDTH
+    HEIGHT = (H + PHASE_H - 1) // PHASE_H
+    WIDTH = (W + PHASE_W - 1) // PHASE_W
+    M = N * HEIGHT * WIDTH
     CG: tl.constexpr = C // GROUPS
     FG: tl.constexpr = F // GROUPS
     tile_m, tile_n = grouped_tile(tl.program_id(0), M, CG, BLOCK_M, BLOCK_N, GROUP_M)
@@ -116,7 +116,7 @@ def conv2d_input_grad_kernel(
 
     rows = (image * H + row) * W + col
     cols = group * CG + n
-    offset = (share * (N * H * W) + rows) * C + cols
+    offset = (share * N * H * W + rows) * C + cols
     part = tile_m * (PHASE_H * PHASE_W) + phase_h * PHASE_W + phase_w
     EPILOGUE(acc, rows, cols, offset, present & (n < CG), outs, extras, part)
 
@@ -127,15 +127,15 @@ def conv2d_kernel_grad_kernel(
     x,
     outs,
     extras,
-    N: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
+    N,
+    H,
+    W,
     C: tl.constexpr,
     KH: tl.constexpr,
     KW: tl.constexpr,
     F: tl.constexpr,
-    OH: tl.constexpr,
-    OW: tl.constexpr,
+    OH,
+    OW,
     STRIDE_H: tl.constexpr,
     STRIDE_W: tl.constexpr,
     PAD_TOP: tl.constexpr,
@@ -158,7 +158,7 @@ def conv2d_kernel_grad_kernel(
     CG: tl.constexpr = C // GROUPS
     FG: tl.constexpr = F // GROUPS
     M: tl.constexpr = KH * KW * CG
-    K: tl.constexpr = N * OH * OW
+    K = N * OH * OW
     tile_m, tile_n = grouped_tile(tl.program_id(0), M, FG, BLOCK_M, BLOCK_N, GROUP_M)
     group = tl.program_id(1).to(INDEX)
     share = tl.program_id(2).to(INDEX)
@@ -171,7 +171,7 @@ def conv2d_kernel_grad_kernel(
     dx = tap % KW * DILATE_W - PAD_LEFT
     cols = group * FG + n
 
-    steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
+    steps = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in tl.range(0, steps):
         position = (share * steps + step) * BLOCK_K + lane

@@ -19,6 +19,7 @@ from .gemm import (
     gemm_grid,
     gemm_space,
     grouped_tile,
+    is_even,
     max_registers,
     tile_constexprs,
     unsupported_dtype,
@@ -39,12 +40,13 @@ def gates_kernel(
     product,
     outs,
     extras,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    K: tl.constexpr,
+    M,
+    N,
+    K,
     GATES: tl.constexpr,
     KEEP: tl.constexpr,
     ENDS: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -70,7 +72,7 @@ def gates_kernel(
             depth = start + tl.arange(0, BLOCK_K).to(INDEX)
             a_mask = m < M
             b_mask = n < N
-            if K % BLOCK_K:
+            if not EVEN:
                 a_mask = a_mask & (depth[None, :] < K)
                 b_mask = b_mask & (depth[:, None] < K)
             left = tl.load(a + m * K + depth[None, :], mask=a_mask, other=0.0)
@@ -144,6 +146,7 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
             "GATES": _gates(problem),
             "KEEP": keep,
             "ENDS": ends,
+            "EVEN": is_even(tile.k, config, 1),
             "INDEX": tl.int64 if wide(*problem.operands) else tl.int32,
             **tile_constexprs(config, problem, epilogue, 1),
         },

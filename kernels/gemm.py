@@ -54,11 +54,10 @@ class GemmSize:
 
 
 @triton.jit
-def grouped_tile(pid, M: tl.constexpr, N: tl.constexpr, BLOCK_M: tl.constexpr,
-                 BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):  # fmt: skip
+def grouped_tile(pid, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):
     """Tile (row, column) of a program: GROUP_M tile rows are finished before the next ones."""
-    tiles_m: tl.constexpr = (M + BLOCK_M - 1) // BLOCK_M
-    tiles_n: tl.constexpr = (N + BLOCK_N - 1) // BLOCK_N
+    tiles_m = (M + BLOCK_M - 1) // BLOCK_M
+    tiles_n = (N + BLOCK_N - 1) // BLOCK_N
     group = pid // (GROUP_M * tiles_n)
     first = group * GROUP_M
     height = tl.minimum(tiles_m - first, GROUP_M)
@@ -111,6 +110,11 @@ def tile_constexprs(
         "BLOCK_K": config.block_k,
         "GROUP_M": config.group_m,
     }
+
+
+def is_even(depth: int, config: GemmConfig, split: int) -> bool:
+    """Whether the reduction is as long as its steps, so that none of them needs a mask."""
+    return depth % (config.block_k * split) == 0
 
 
 def max_registers(config: GemmConfig, problem: Problem, stage: Epilogue) -> int | None:

@@ -89,6 +89,8 @@ class Interpreted:
 
 
 def _argument(value: Any, name: str) -> Any:
+    if isinstance(value, tl.constexpr):
+        return value.value
     if isinstance(value, torch.Tensor) and value.device.type != "cpu":
         raise ValueError(f"kernel argument {name} is on {value.device}; the interpreter needs cpu")
     if isinstance(value, tuple):

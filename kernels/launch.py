@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from .problem import TensorSpec
 
 MOST_REGISTERS = 255
 """All that a thread can have."""
+
+SIZE = "size"
+"""The symbolic size of the data, among the names of buffers."""
 
 
 @triton.jit
@@ -47,16 +51,20 @@ class Prologue:
 
     With ``keeps`` the function stores the tile, too, to one more pointer, in programs with ``first``: of
     those that load an element exactly one, if no program loads it twice (`KernelSpec.keeps`).
+
+    Where ``sized``, the last of ``ins`` is the symbolic size of the data.
     """
 
     function: JITFunction
     reads: int
     keeps: bool = False
+    sized: bool = False
 
     def buffers(self, operand: str) -> tuple[str, ...]:
         """The names of what it reads for an operand, and stores."""
         kept = (f"{operand}_out",) if self.keeps else ()
-        return (*(f"{operand}_in{i}" for i in range(self.reads)), *kept)
+        size = (SIZE,) if self.sized else ()
+        return (*(f"{operand}_in{i}" for i in range(self.reads)), *kept, *size)
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,20 @@ class Epilogue:
     After the outputs, ``outs`` holds ``sums`` scratch buffers [parts, columns] of float32, in whose
     row ``part`` the function stores column sums of its tile: the products' templates (gemm.py) allot
     them and number the tiles of a column by ``part``; other templates take no sums, and pass no part.
+
+    Where ``sized``, the last of ``extras`` is the symbolic size of the data.
     """
 
     function: JITFunction = store
     outputs: int = 1
     extras: int = 0
     sums: int = 0
+    sized: bool = False
+
+    @property
+    def size(self) -> tuple[str, ...]:
+        """The name of the size, if the function takes it."""
+        return (SIZE,) if self.sized else ()
 
     @property
     def pointers(self) -> dict[str, tuple[str, ...]]:
@@ -86,7 +102,7 @@ class Epilogue:
                 *(f"out{i}" for i in range(self.outputs)),
                 *(f"sum{i}" for i in range(self.sums)),
             ),
-            "extras": tuple(f"extra{i}" for i in range(self.extras)),
+            "extras": (*(f"extra{i}" for i in range(self.extras)), *self.size),
         }
 
 
@@ -95,7 +111,11 @@ STORE = Epilogue()
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch.  A pointer parameter takes one buffer name, or a tuple of them.
+    """One kernel launch.  A pointer parameter takes one buffer name, or a tuple of them; ``numbers``
+    are integers that such tuples hold by name, too.
+
+    ``constexprs`` are constants of the code.  Sizes among them belong to parameters that are not
+    annotated so: for a kernel of any size, `opened` makes them ``scalars``, which are known when it runs.
 
     ``max_registers`` bounds the registers of a thread; given generously it keeps the assembler from
     spilling a few bytes for the sake of occupancy.
@@ -109,6 +129,7 @@ class Launch:
     num_stages: int = 3
     scalars: Mapping[str, int | float] = field(default_factory=dict)
     max_registers: int | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, int]:
@@ -118,15 +139,37 @@ class Launch:
             options["maxnreg"] = self.max_registers
         return options
 
+    @cached_property
+    def sizes(self) -> frozenset[str]:
+        """The constants that could be arguments as well."""
+        return frozenset(p.name for p in self.kernel.params if not p.is_constexpr) & set(
+            self.constexprs
+        )
+
+    def opened(self, names: frozenset[str]) -> Launch:
+        """The launch with these of its sizes as arguments."""
+        constexprs = {name: v for name, v in self.constexprs.items() if name not in names}
+        scalars = {name: self.constexprs[name] for name in names}
+        return replace(self, constexprs=constexprs, scalars={**self.scalars, **scalars})
+
     def bind(self, buffers: Mapping[str, Any]) -> dict[str, Any]:
         """Every kernel parameter by name, buffer names replaced by what ``buffers`` holds."""
+        known = {**buffers, **self.numbers}
         bound = {
-            parameter: buffers[names]
+            parameter: known[names]
             if isinstance(names, str)
-            else tuple(buffers[name] for name in names)
+            else tuple(known[name] for name in names)
             for parameter, names in self.pointers.items()
         }
-        return {**bound, **self.scalars, **self.constexprs}
+        return {**bound, **self.scalars, **self._constants}
+
+    @cached_property
+    def _constants(self) -> dict[str, Any]:
+        """The constants as arguments of parameters that would else take them for numbers."""
+        return {
+            name: tl.constexpr(value) if name in self.sizes else value
+            for name, value in self.constexprs.items()
+        }
 
 
 @dataclass(frozen=True)

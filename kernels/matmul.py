@@ -13,6 +13,7 @@ from .gemm import (
     gemm_program,
     gemm_space,
     grouped_tile,
+    is_even,
     max_registers,
     operand_loads,
     operand_pointers,
@@ -34,14 +35,13 @@ def matmul_kernel(
     b,
     outs,
     extras,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    K: tl.constexpr,
-    BATCH: tl.constexpr,
-    A_ROW: tl.constexpr,
-    A_COL: tl.constexpr,
-    B_ROW: tl.constexpr,
-    B_COL: tl.constexpr,
+    M,
+    N,
+    K,
+    BATCH,
+    TRANSPOSE_A: tl.constexpr,
+    TRANSPOSE_B: tl.constexpr,
+    EVEN: tl.constexpr,
     LOAD_A: tl.constexpr,
     LOAD_B: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -55,8 +55,8 @@ def matmul_kernel(
 ):
     """One [BLOCK_M, BLOCK_N] tile of batch ``program_id(1)``, reduction share ``program_id(2)``.
 
-    ``A_ROW, A_COL, B_ROW, B_COL`` are the strides of op(A) and op(B); the result is
-    [BATCH * M, N] row-major, SPLIT times over when the reduction is split.
+    The result is [BATCH * M, N] row-major, SPLIT times over when the reduction is split. Without
+    masks along the reduction, it is EVEN.
     """
     tile_m, tile_n = grouped_tile(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
     batch = tl.program_id(1).to(INDEX)
@@ -64,34 +64,33 @@ def matmul_kernel(
     m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(INDEX)[:, None]
     n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)[None, :]
     k = tl.arange(0, BLOCK_K).to(INDEX)
-    a_start = batch * (M * K) + m * A_ROW
-    b_start = batch * (K * N) + n * B_COL
+    a_start = batch * M * K
+    b_start = batch * K * N
 
-    steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
-    even: tl.constexpr = K % (BLOCK_K * SPLIT) == 0
+    steps = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in tl.range(0, steps):
         depth = (share * steps + step) * BLOCK_K + k
         a_mask = m < M
         b_mask = n < N
-        if not even:
+        if not EVEN:
             a_mask = a_mask & (depth[None, :] < K)
             b_mask = b_mask & (depth[:, None] < K)
         deep, high = depth[None, :], depth[:, None]
         # As the operands lie in memory: a transposed one has the depth in its rows, or its columns.
-        if A_COL == 1:
-            left = LOAD_A(a, batch * M + m, deep, a_start + deep, a_mask, tile_n == 0)
+        if TRANSPOSE_A:
+            left = LOAD_A(a, batch * K + deep, m, a_start + m + deep * M, a_mask, tile_n == 0)
         else:
-            left = LOAD_A(a, batch * K + deep, m, a_start + deep * A_COL, a_mask, tile_n == 0)
-        if B_COL == 1:
-            right = LOAD_B(b, batch * K + high, n, b_start + high * B_ROW, b_mask, tile_m == 0)
+            left = LOAD_A(a, batch * M + m, deep, a_start + m * K + deep, a_mask, tile_n == 0)
+        if TRANSPOSE_B:
+            right = LOAD_B(b, batch * N + n, high, b_start + n * K + high, b_mask, tile_m == 0)
         else:
-            right = LOAD_B(b, batch * N + n, high, b_start + high * B_ROW, b_mask, tile_m == 0)
+            right = LOAD_B(b, batch * K + high, n, b_start + n + high * N, b_mask, tile_m == 0)
         acc = tl.dot(left, right, acc, input_precision=PRECISION)
 
     rows = batch * M + m
-    offset = (share * (BATCH * M) + rows) * N + n
-    tiles_m: tl.constexpr = (M + BLOCK_M - 1) // BLOCK_M
+    offset = (share * BATCH * M + rows) * N + n
+    tiles_m = (M + BLOCK_M - 1) // BLOCK_M
     part = batch * tiles_m + tile_m
     EPILOGUE(acc, rows, n, offset, (m < M) & (n < N), outs, extras, part)
 
@@ -139,8 +138,6 @@ def _infer(problem: Problem) -> tuple[TensorSpec, ...]:
 
 def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
     size = _size(problem)
-    a_strides = (1, size.m) if problem.attrs.get("transpose_a") else (size.k, 1)
-    b_strides = (1, size.k) if problem.attrs.get("transpose_b") else (size.n, 1)
 
     def launch(stage: Epilogue, split: int) -> Launch:
         partials = TensorSpec((split, size.batch, size.m, size.n), "float32")
@@ -152,10 +149,9 @@ def _plan(problem: Problem, config: GemmConfig, epilogue: Epilogue) -> Program:
                 "N": size.n,
                 "K": size.k,
                 "BATCH": size.batch,
-                "A_ROW": a_strides[0],
-                "A_COL": a_strides[1],
-                "B_ROW": b_strides[0],
-                "B_COL": b_strides[1],
+                "TRANSPOSE_A": bool(problem.attrs.get("transpose_a")),
+                "TRANSPOSE_B": bool(problem.attrs.get("transpose_b")),
+                "EVEN": is_even(size.k, config, split),
                 **operand_loads(OPERANDS),
                 "INDEX": tl.int64 if wide(*problem.operands, partials) else tl.int32,
                 **tile_constexprs(config, problem, stage, split),

@@ -16,7 +16,7 @@ from .spec import KernelSpec, register
 
 
 @triton.jit
-def affine(x_hat, weight, bias, cols, COLS: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr):
+def affine(x_hat, weight, bias, cols, COLS, WEIGHT: tl.constexpr, BIAS: tl.constexpr):
     """``x_hat * weight + bias`` for the columns, either of them optional."""
     y = x_hat
     if WEIGHT:
@@ -38,8 +38,9 @@ def layer_norm_kernel(
     EPS: tl.constexpr,
     WEIGHT: tl.constexpr,
     BIAS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    ROWS,
+    COLS,
+    WHOLE: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
@@ -50,7 +51,7 @@ def layer_norm_kernel(
     rows = (tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)).to(INDEX)[:, None]
     lane = tl.arange(0, BLOCK_COLS).to(INDEX)[None, :]
     present = rows < ROWS
-    if BLOCK_COLS >= COLS:
+    if WHOLE:
         offset = rows * COLS + lane
         mask = present & (lane < COLS)
         value = tl.load(x + offset, mask=mask, other=0.0).to(ACC)
@@ -126,6 +127,7 @@ def _plan(problem: Problem, config: RowConfig, epilogue: Epilogue) -> Program:
             "WEIGHT": present > 1,
             "BIAS": present > 2,
             "EPILOGUE": epilogue.function,
+            "WHOLE": row.is_whole(problem, config),
             **row.row_constexprs(problem, config),
         },
         grid=row.row_grid(problem, config),

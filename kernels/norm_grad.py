@@ -32,7 +32,7 @@ class NormGradConfig(RowConfig):
 
 
 @triton.jit
-def scaled(upstream, weight, cols, COLS: tl.constexpr, WEIGHT: tl.constexpr):
+def scaled(upstream, weight, cols, COLS, WEIGHT: tl.constexpr):
     """The gradient with respect to the normalised row: ``upstream * weight``."""
     result = upstream
     if WEIGHT:
@@ -52,9 +52,9 @@ def layer_norm_grad_kernel(
     outs,
     extras,
     WEIGHT: tl.constexpr,
-    PARTIALS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    PARTIALS,
+    ROWS,
+    COLS,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
@@ -98,8 +98,8 @@ def layer_norm_row_grad_kernel(
     outs,
     extras,
     WEIGHT: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    ROWS,
+    COLS,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
@@ -141,9 +141,9 @@ def layer_norm_partials_kernel(
     rstd,
     weight_partials,
     bias_partials,
-    PARTIALS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    PARTIALS,
+    ROWS,
+    COLS,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,

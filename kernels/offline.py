@@ -86,19 +86,22 @@ def _source(launch: Launch, dtypes: Mapping[str, str]) -> ASTSource:
     aligned = [["tt.divisibility", 16]]
     attributes: dict[tuple[int, ...], list[Any]] = {}
     for position, (name, value) in enumerate(arguments.items()):
-        divisible = isinstance(value, int) and value % 16 == 0
-        if name in launch.pointers and isinstance(value, tuple):
-            attributes |= {(position, i): aligned for i in range(len(value))}
-        elif name in launch.pointers or (name in launch.scalars and divisible):
-            attributes[(position,)] = aligned
+        if name in launch.constexprs:
+            continue
+        places = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for item, part in places:
+            if isinstance(part, str) or (isinstance(part, int) and part % 16 == 0):
+                attributes[(position,) if item is None else (position, item)] = aligned
     return ASTSource(launch.kernel, signature, dict(launch.constexprs), attributes)
 
 
 def _type_of(name: str, value: Any, launch: Launch) -> Any:
-    if name in launch.pointers:
-        return value
     if name in launch.constexprs:
         return "constexpr"
+    if isinstance(value, tuple):
+        return tuple(_type_of("", part, launch) for part in value)
+    if isinstance(value, str):
+        return value
     if isinstance(value, float):
         return "fp32"
     return "i32" if -(2**31) <= value < 2**31 else "i64"

@@ -17,9 +17,9 @@ def reduce_partials_kernel(
     partials,
     outs,
     extras,
-    PARTS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    PARTS,
+    ROWS,
+    COLS,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
@@ -32,7 +32,7 @@ def reduce_partials_kernel(
     mask = (rows < ROWS) & (cols < COLS)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=partials.dtype.element_ty)
     for part in tl.range(0, PARTS):
-        start = partials + tl.cast(part, INDEX) * (ROWS * COLS)
+        start = partials + tl.cast(part, INDEX) * ROWS * COLS
         acc += tl.load(start + offset, mask=mask, other=0.0)
     EPILOGUE(acc, rows, cols, offset, mask, outs, extras, tl.program_id(0))
 

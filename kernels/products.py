@@ -17,6 +17,7 @@ from .gemm import (
     gemm_grid,
     gemm_space,
     grouped_tile,
+    is_even,
     max_registers,
     tile_constexprs,
     unsupported_dtype,
@@ -40,11 +41,13 @@ def picked(pointers, instance, SLOT: tl.constexpr, SLOTS: tl.constexpr):
 
 
 @triton.jit
-def part_of(pointers, instance, SLOTS: tl.constexpr):
-    """All SLOTS pointers of an instance, as a tuple."""
+def part_of(pointers, instance, SLOTS: tl.constexpr, sizes):
+    """All SLOTS pointers of an instance and what all instances share, as a tuple."""
     mine: tl.tuple = ()
     for slot in tl.static_range(0, SLOTS):
         mine = mine + (picked(pointers, instance, slot, SLOTS),)  # noqa: RUF005
+    for i in tl.static_range(0, len(sizes)):
+        mine = mine + (sizes[i],)  # noqa: RUF005
     return mine
 
 
@@ -55,19 +58,19 @@ def products_kernel(
     outs,
     extras,
     sums,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    K: tl.constexpr,
-    BATCH: tl.constexpr,
+    sizes,
+    M,
+    N,
+    K,
+    BATCH,
     INSTANCES: tl.constexpr,
     PAIRS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXTRAS: tl.constexpr,
     SUMS: tl.constexpr,
-    A_ROW: tl.constexpr,
-    A_COL: tl.constexpr,
-    B_ROW: tl.constexpr,
-    B_COL: tl.constexpr,
+    TRANSPOSE_A: tl.constexpr,
+    TRANSPOSE_B: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -81,10 +84,10 @@ def products_kernel(
     reduction share ``program_id(2)``.
 
     ``lefts`` and ``rights`` hold PAIRS pointers for each instance, ``outs`` OUTPUTS and ``extras``
-    EXTRAS; strides are those of op(A) and op(B). Programs beyond the tiles add up BLOCK_N columns of
+    EXTRAS, to which ``sizes`` are added for each. Programs beyond the tiles add up BLOCK_N columns of
     their instance's B into ``sums``. Split, the accumulators lie one after another in ``outs``.
     """
-    tiles: tl.constexpr = ((M + BLOCK_M - 1) // BLOCK_M) * ((N + BLOCK_N - 1) // BLOCK_N)
+    tiles = ((M + BLOCK_M - 1) // BLOCK_M) * ((N + BLOCK_N - 1) // BLOCK_N)
     program = tl.program_id(0)
     instance = tl.program_id(1) // BATCH
     if program < tiles:
@@ -94,29 +97,32 @@ def products_kernel(
         m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(INDEX)[:, None]
         n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)[None, :]
         k = tl.arange(0, BLOCK_K).to(INDEX)
-        steps: tl.constexpr = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
-        even: tl.constexpr = K % (BLOCK_K * SPLIT) == 0
+        steps = (K + BLOCK_K * SPLIT - 1) // (BLOCK_K * SPLIT)
         acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for pair in tl.static_range(0, PAIRS):
-            a_rows = picked(lefts, instance, pair, PAIRS) + batch * (M * K) + m * A_ROW
-            b_cols = picked(rights, instance, pair, PAIRS) + batch * (K * N) + n * B_COL
+            a = picked(lefts, instance, pair, PAIRS) + batch * M * K
+            b = picked(rights, instance, pair, PAIRS) + batch * K * N
             for step in tl.range(0, steps):
                 depth = (share * steps + step) * BLOCK_K + k
                 a_mask = m < M
                 b_mask = n < N
-                if not even:
+                if not EVEN:
                     a_mask = a_mask & (depth[None, :] < K)
                     b_mask = b_mask & (depth[:, None] < K)
-                left = tl.load(a_rows + depth[None, :] * A_COL, mask=a_mask, other=0.0)
-                right = tl.load(b_cols + depth[:, None] * B_ROW, mask=b_mask, other=0.0)
+                deep, high = depth[None, :], depth[:, None]
+                a_place = m + deep * M if TRANSPOSE_A else m * K + deep
+                b_place = n * K + high if TRANSPOSE_B else n + high * N
+                left = tl.load(a + a_place, mask=a_mask, other=0.0)
+                right = tl.load(b + b_place, mask=b_mask, other=0.0)
                 acc = tl.dot(left, right, acc, input_precision=PRECISION)
         rows = batch * M + m
         mask = (m < M) & (n < N)
         if SPLIT == 1:
-            mine, more = part_of(outs, instance, OUTPUTS), part_of(extras, instance, EXTRAS)
+            mine = part_of(outs, instance, OUTPUTS, ())
+            more = part_of(extras, instance, EXTRAS, sizes)
             EPILOGUE(acc, rows, n, rows * N + n, mask, mine, more, tile_m)
         else:
-            first = (share * INSTANCES + instance) * (BATCH * M)
+            first = (share * INSTANCES + instance) * BATCH * M
             tl.store(outs[0] + (first + rows) * N + n, acc, mask=mask)
     elif SUMS:  # noqa: SIM102
         if tl.program_id(2) == 0:
@@ -126,8 +132,9 @@ def products_kernel(
 
 
 @triton.jit
-def add_columns(b, out, tile, N: tl.constexpr, K: tl.constexpr, INDEX: tl.constexpr,
-                BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
+def add_columns(
+    b, out, tile, N, K, INDEX: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
+):
     """Sums of BLOCK_N columns of a row-major [K, N] matrix, added in float32."""
     n = (tile * BLOCK_N + tl.arange(0, BLOCK_N)).to(INDEX)
     k = tl.arange(0, BLOCK_K).to(INDEX)
@@ -144,9 +151,10 @@ def add_shares_kernel(
     partials,
     outs,
     extras,
+    sizes,
     SHARES: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    ROWS,
+    COLS,
     INSTANCES: tl.constexpr,
     OUTPUTS: tl.constexpr,
     EXTRAS: tl.constexpr,
@@ -163,9 +171,10 @@ def add_shares_kernel(
     mask = (rows < ROWS) & (cols < COLS)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     for share in tl.range(0, SHARES):
-        first = (share * INSTANCES + instance).to(INDEX) * (ROWS * COLS)
+        first = (share * INSTANCES + instance).to(INDEX) * ROWS * COLS
         acc += tl.load(partials + first + offset, mask=mask, other=0.0)
-    mine, more = part_of(outs, instance, OUTPUTS), part_of(extras, instance, EXTRAS)
+    mine = part_of(outs, instance, OUTPUTS, ())
+    more = part_of(extras, instance, EXTRAS, sizes)
     EPILOGUE(acc, rows, cols, offset, mask, mine, more, tl.program_id(0))
 
 
@@ -261,6 +270,7 @@ def _pointers(epilogue: Epilogue, instances: int) -> dict[str, tuple[str, ...]]:
     return {
         "outs": tuple(f"out{i}" for i in range(instances * epilogue.outputs)),
         "extras": tuple(f"extra{i}" for i in range(instances * epilogue.extras)),
+        "sizes": epilogue.size,
     }
 
 
@@ -268,8 +278,6 @@ def _launch(problem: Problem, config: GemmConfig, epilogue: Epilogue, split: int
     size, (instances, pairs) = _one(problem), _counts(problem)
     transposed_a, transposed_b = _transposes(problem)
     sums = bool(problem.attrs.get("sums"))
-    a_row, a_col = (1, size.m) if transposed_a else (size.k, 1)
-    b_row, b_col = (1, size.k) if transposed_b else (size.n, 1)
     partials = TensorSpec((split, instances * size.batch, size.m, size.n), "float32")
     tiles, batch, shares = gemm_grid(_size(problem), config, split)
     pointers = _pointers(epilogue, instances) | ({"outs": ("partials",)} if split > 1 else {})
@@ -291,10 +299,9 @@ def _launch(problem: Problem, config: GemmConfig, epilogue: Epilogue, split: int
             "OUTPUTS": epilogue.outputs,
             "EXTRAS": epilogue.extras,
             "SUMS": sums,
-            "A_ROW": a_row,
-            "A_COL": a_col,
-            "B_ROW": b_row,
-            "B_COL": b_col,
+            "TRANSPOSE_A": transposed_a,
+            "TRANSPOSE_B": transposed_b,
+            "EVEN": is_even(size.k, config, split),
             "INDEX": tl.int64 if wide(*problem.operands, partials) else tl.int32,
             **tile_constexprs(config, problem, epilogue, split),
         },

@@ -91,6 +91,11 @@ def row_constexprs(problem: Problem, config: RowConfig) -> dict[str, Any]:
     }
 
 
+def is_whole(problem: Problem, config: RowConfig) -> bool:
+    """Whether a tile holds whole rows."""
+    return config.block_cols >= problem.shape(0)[1]
+
+
 def row_grid(problem: Problem, config: RowConfig) -> tuple[int, int, int]:
     rows, cols = problem.shape(0)
     return (ceil_div(rows, config.block_rows) if cols else 0, 1, 1)

@@ -26,8 +26,9 @@ def softmax_kernel(
     x,
     outs,
     extras,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    ROWS,
+    COLS,
+    WHOLE: tl.constexpr,
     LOG: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -38,7 +39,7 @@ def softmax_kernel(
     """``epilogue(softmax(x))`` or, with LOG, ``epilogue(log_softmax(x))``."""
     rows = (tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)).to(INDEX)[:, None]
     lane = tl.arange(0, BLOCK_COLS).to(INDEX)[None, :]
-    if BLOCK_COLS >= COLS:
+    if WHOLE:
         offset = rows * COLS + lane
         mask = (rows < ROWS) & (lane < COLS)
         value = tl.load(x + offset, mask=mask, other=-float("inf")).to(ACC)
@@ -74,8 +75,9 @@ def softmax_grad_kernel(
     y,
     outs,
     extras,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    ROWS,
+    COLS,
+    WHOLE: tl.constexpr,
     LOG: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -87,7 +89,7 @@ def softmax_grad_kernel(
     rows = (tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)).to(INDEX)[:, None]
     lane = tl.arange(0, BLOCK_COLS).to(INDEX)[None, :]
     total = tl.zeros((BLOCK_ROWS, 1), dtype=ACC)
-    if BLOCK_COLS >= COLS:
+    if WHOLE:
         offset = rows * COLS + lane
         mask = (rows < ROWS) & (lane < COLS)
         upstream = tl.load(g + offset, mask=mask, other=0.0).to(ACC)
@@ -146,6 +148,7 @@ def _plan(
         constexprs={
             "LOG": log,
             "EPILOGUE": epilogue.function,
+            "WHOLE": row.is_whole(problem, config),
             **row.row_constexprs(problem, config),
         },
         grid=row.row_grid(problem, config),

@@ -8,14 +8,20 @@ rows of an open length are written for each power of two that the length stays b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+import triton.language as tl
 from mlir import ir
 
+from keras_triton.kernels import spec
+from keras_triton.kernels.launch import Launch, Program
 from keras_triton.kernels.problem import next_power_of_two
 
 from .. import mlir, sizes
+from ..errors import EmitError
 from ..mlir import TensorType
 from ..region import kernel_kind, read_region
 from .config import ROWS_ON_CHIP
@@ -28,8 +34,11 @@ from .template import MATRICES
 Choose = Callable[[ir.OpView], Mapping[str, Any]]
 """The configuration for a kernel function of static sizes."""
 
-ANY_SIZE = frozenset({"loop", "multi"})
+ANY_SIZE = frozenset({"loop", "multi", *spec.all_specs()})
 """The kinds of kernels that one compilation serves all sizes of."""
+
+SAMPLES = (2, 3, 5, 31, 64, 1021, 4096, 65_537)
+"""Sizes that tell what of a template depends on the size."""
 
 SHORTEST = 128
 """Rows on chip have room for as many elements, however few there are."""
@@ -49,6 +58,7 @@ class OpenKernel:
         self.text = str(function)
         self.row = _row(function)
         self._made: dict[int, GeneratedKernel] = {}
+        self._open: dict[int, list[frozenset[str]]] = {}
 
     def at(self, size: int) -> LoadedKernel:
         """The kernel for one size.
@@ -63,7 +73,23 @@ class OpenKernel:
             whole = config.get("block_r", 0) >= room > 0
             self._made[room] = emit_open(self.function, config, whole=whole)
             del here, module  # the bindings free a module under the feet of its functions
-        return load(self._made[room].at(size))
+        loaded = load(self._made[room].at(size))
+        if self._made[room].template is None:
+            return loaded
+        if room not in self._open:
+            self._open[room] = _arguments(self._samples(room))
+        opened = zip(loaded.program.launches, self._open[room], strict=True)
+        launches = tuple(launch.opened(names) for launch, names in opened)
+        return LoadedKernel(loaded.generated, replace(loaded.program, launches=launches))
+
+    def _samples(self, room: int) -> list[Program]:
+        """The launches for a few sizes with the same rows."""
+        found = []
+        for size in SAMPLES:
+            if self._room(size) == room:
+                with suppress(ValueError):  # a template need not take every size
+                    found.append(load(self._made[room].at(size)).program)
+        return found
 
     def _room(self, size: int) -> int:
         """How long the rows of a tile are, or 0 where tiles do not hold rows of an open length."""
@@ -79,6 +105,41 @@ class OpenKernel:
     def _function_at(self, size: int) -> tuple[ir.Module, ir.OpView]:
         module = mlir.parse_verified(sizes.text_at(self.text, size))
         return module, next(iter(mlir.functions(module).values()))
+
+
+def _arguments(samples: Sequence[Program]) -> list[frozenset[str]]:
+    """For each launch of a template, the sizes among its constants that differ from call to call.
+
+    Raises:
+        EmitError: its code would be another for each size.
+    """
+    if len({len(program.launches) for program in samples}) != 1:
+        raise EmitError("sizes differ in how many launches they take")
+    return [
+        frozenset(_differing(alike))
+        for alike in zip(*(program.launches for program in samples), strict=True)
+    ]
+
+
+def _differing(alike: Sequence[Launch]) -> Iterator[str]:
+    kernel = alike[0].kernel
+    if any(launch.kernel is not kernel for launch in alike):
+        raise EmitError("sizes differ in the kernels they take")
+    for name in alike[0].constexprs:
+        values = [launch.constexprs[name] for launch in alike]
+        if all(value is values[0] or value == values[0] for value in values):
+            continue
+        if name in alike[0].sizes:
+            yield name
+        elif not all(map(_is_one_of_few, values)):
+            raise EmitError(f"{kernel.__name__} is other code for each {name}")
+
+
+def _is_one_of_few(value: Any) -> bool:
+    """Whether a constant has few values over all sizes: flags, types and powers of two do."""
+    if isinstance(value, int):
+        return value.bit_count() <= 1
+    return isinstance(value, tl.dtype)
 
 
 def _row(function: ir.OpView) -> int:

@@ -89,9 +89,9 @@ def _emitted(
     kind, name = kernel_kind(function), identifier(function)
     if kind not in ("loop", "multi"):
         if kind in JOINED:
-            kernel = JOINED[kind][0](name, function, config, device)
+            kernel = JOINED[kind][0](name, function, config, device, sizing.open)
         else:
-            kernel = emit_template(name, kind, function, config, device)
+            kernel = emit_template(name, kind, function, config, device, sizing.open)
         source = kernel.source and header(function, name, kernel.source) + kernel.source
         return dataclasses.replace(kernel, source=source)
     regions = read_instances(function) if kind == "multi" else [read_region(function)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from ..indexing import start_of
 from .. import sizes
+from ..indexing import start_of
 from ..lookups import Lookup
 from ..region import Read, Region, Stage, Store
 from .body import NARROW, emit_body, widened
@@ -93,6 +93,7 @@ class FunctionBuilder:
         for taken in ("p", "r", "i", "start", "mask", "inside", "row", "column", "size", "share"):
             self.names.fresh(taken)
         self.tiled = tiling.columns > 0
+        self.sized = ["size", f"{OPEN}: tl.constexpr"] if self.is_open else []
         self.row_name = "p" if self.tiled else "i"
         self._open_rows()
 
@@ -425,9 +426,10 @@ class FunctionBuilder:
         return "".join(f"    {line}\n" for line in (*self.outer, *self.writes))
 
     def finish(self) -> Function:
-        sized = ["size", f"{OPEN}: tl.constexpr"] if self.is_open else []
         blocks = ["BLOCK_P: tl.constexpr"] + ["BLOCK_R: tl.constexpr"] * self.tiled
-        head = f"@triton.jit\ndef {self.name}({', '.join([*self.pointers, *sized, *blocks])}):\n"
+        head = (
+            f"@triton.jit\ndef {self.name}({', '.join([*self.pointers, *self.sized, *blocks])}):\n"
+        )
         return Function(
             self.name,
             head + self.lines(),

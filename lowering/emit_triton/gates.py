@@ -35,9 +35,13 @@ class _GatesBuilder(EpilogueBuilder):
 
 
 def emit_gates(
-    name: str, function: ir.OpView, config: Mapping[str, Any] | None, device: Device
+    name: str,
+    function: ir.OpView,
+    config: Mapping[str, Any] | None,
+    device: Device,
+    sized: bool = False,
 ) -> GeneratedKernel:
-    """The kernel of a function of gates.
+    """The kernel of a function of gates; `sized` as for `emit_template`.
 
     Raises:
         EmitError: the template does not take these operands.
@@ -45,7 +49,7 @@ def emit_gates(
     """
     parts = read_gates(name, function)
     problem, template = _problem(parts), spec.get(KIND)
-    if reason := template.supports(problem):
+    if not sized and (reason := template.supports(problem)):
         raise EmitError(f"keras.{KIND} (layer {layer_of(parts.product) or '?'}): {reason}")
     if config is None:
         config = template.space.record(template.space.guess(problem, device))
@@ -57,7 +61,13 @@ def emit_gates(
     builder = _GatesBuilder(f"{name}_epilogue", whole)
     text = builder.epilogue(stored)
     use = TemplateUse(KIND, problem, dict(config))
-    use = replace(use, epilogue=builder.name, outputs=len(stored), extras=len(parts.extras))
+    use = replace(
+        use,
+        epilogue=builder.name,
+        outputs=len(stored),
+        extras=len(parts.extras),
+        sized=builder.is_sized,
+    )
     block = function.regions[0].blocks[0]
     arguments, results = list(block.arguments), list(list(block.operations)[-1].operands)
     named = [

@@ -15,7 +15,7 @@ import torch
 import triton.language as tl
 
 from keras_triton.kernels import spec
-from keras_triton.kernels.launch import STORE, Epilogue, Launch, Program, Prologue, execute
+from keras_triton.kernels.launch import SIZE, STORE, Epilogue, Launch, Program, Prologue, execute
 from keras_triton.kernels.problem import Attribute, Problem, TensorSpec, ceil_div
 
 from .. import sizes
@@ -71,8 +71,9 @@ class TemplateUse:
         epilogue: the name of the epilogue function in the source, "" for none.
         outputs, extras, sums: how many tensors the epilogue stores, how many more it reads, and how
             many column sums of its tiles it leaves behind.
-        prologues: operand -> the name of the function that makes it, how many tensors that reads, and
-            whether it stores what it makes.
+        sized: the epilogue takes the symbolic size.
+        prologues: operand -> the name of the function that makes it, how many tensors that reads,
+            whether it stores what it makes, and whether it takes the symbolic size.
     """
 
     template: str
@@ -82,7 +83,8 @@ class TemplateUse:
     outputs: int = 1
     extras: int = 0
     sums: int = 0
-    prologues: Mapping[str, tuple[str, int, bool]] = field(default_factory=dict)
+    sized: bool = False
+    prologues: Mapping[str, tuple[str, int, bool, bool]] = field(default_factory=dict)
 
     def at(self, size: int) -> TemplateUse:
         """The use of it where the size is `size`."""
@@ -242,20 +244,34 @@ def load(generated: GeneratedKernel) -> LoadedKernel:
     launches = tuple(_launch(module, launch) for launch in generated.launches)
     if generated.template is None:
         return LoadedKernel(generated, Program(launches, generated.scratch))
-    use = generated.template
+    program = _template_program(generated.template, module)
+    if generated.size is not None and launches:
+        # Behind a template of any size stands what adds its column sums.
+        tiles = program.scratch["sum0"].shape[0]
+        launches = tuple(
+            replace(launch, scalars={**launch.scalars, "tiles": tiles}) for launch in launches
+        )
+    scratch = {**program.scratch, **generated.scratch}
+    program = Program((*program.launches, *launches), scratch)
+    if generated.size is not None:
+        numbers = {SIZE: generated.size}
+        launches = tuple(replace(launch, numbers=numbers) for launch in program.launches)
+        program = replace(program, launches=launches)
+    return LoadedKernel(generated, program)
+
+
+def _template_program(use: TemplateUse, module: ModuleType | None) -> Program:
+    """The launches of a template, with what is generated around it."""
     epilogue = STORE
     if use.epilogue:
         function = getattr(module, use.epilogue)
-        epilogue = Epilogue(function, use.outputs, use.extras, use.sums)
+        epilogue = Epilogue(function, use.outputs, use.extras, use.sums, use.sized)
     template = spec.get(use.template)
     prologues = {
-        operand: Prologue(getattr(module, function), reads, keeps)
-        for operand, (function, reads, keeps) in use.prologues.items()
+        operand: Prologue(getattr(module, function), reads, keeps, sized)
+        for operand, (function, reads, keeps, sized) in use.prologues.items()
     }
-    config = template.space.parse(use.config)
-    program = template.program(use.problem, config, epilogue, prologues)
-    scratch = {**program.scratch, **generated.scratch}
-    return LoadedKernel(generated, Program((*program.launches, *launches), scratch))
+    return template.program(use.problem, template.space.parse(use.config), epilogue, prologues)
 
 
 def _launch(module: ModuleType | None, launch: GeneratedLaunch) -> Launch:

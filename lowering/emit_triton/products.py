@@ -57,9 +57,13 @@ class _SumBuilder(EpilogueBuilder):
 
 
 def emit_products(
-    name: str, function: ir.OpView, config: Mapping[str, Any] | None, device: Device
+    name: str,
+    function: ir.OpView,
+    config: Mapping[str, Any] | None,
+    device: Device,
+    sized: bool = False,
 ) -> GeneratedKernel:
-    """The kernel of a function of products.
+    """The kernel of a function of products; `sized` as for `emit_template`.
 
     Raises:
         EmitError: the template does not take these operands, or the instances differ in code.
@@ -68,7 +72,7 @@ def emit_products(
     parts = [_part(name, instance) for instance in read_products(function)]
     problem = _problem([part.instance for part in parts])
     template = spec.get(KIND)
-    if reason := template.supports(problem):
+    if not sized and (reason := template.supports(problem)):
         layer = layer_of(parts[0].instance.products[0])
         raise EmitError(f"keras.{KIND} (layer {layer or '?'}): {reason}")
     if len({_code(part.region) for part in parts}) > 1:
@@ -81,7 +85,13 @@ def emit_products(
         stored = _stored(first)
         builder = _SumBuilder(f"{name}_epilogue", first.template())
         text = builder.epilogue(stored)
-        use = replace(use, epilogue=builder.name, outputs=len(stored), extras=len(first.extras))
+        use = replace(
+            use,
+            epilogue=builder.name,
+            outputs=len(stored),
+            extras=len(first.extras),
+            sized=builder.is_sized,
+        )
     block = function.regions[0].blocks[0]
     inputs, aliases = _inputs(list(block.arguments), parts)
     outputs = _outputs(list(list(block.operations)[-1].operands), parts)

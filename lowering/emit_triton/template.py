@@ -46,9 +46,15 @@ def spec_of(tensor: TensorType) -> TensorSpec:
 
 
 def emit_template(
-    name: str, kind: str, function: ir.OpView, config: Mapping[str, Any] | None, device: Device
+    name: str,
+    kind: str,
+    function: ir.OpView,
+    config: Mapping[str, Any] | None,
+    device: Device,
+    sized: bool = False,
 ) -> GeneratedKernel:
-    """The kernel of a function with one template op and what stands behind it.
+    """The kernel of a function with one template op and what stands behind it; `sized` is whether it is
+    for any size, whose problem is looked at when that is known.
 
     Raises:
         EmitError: no template of that name, or none for these operands; the sentence says why.
@@ -59,7 +65,7 @@ def emit_template(
     if kind not in spec.all_specs():
         raise EmitError(f"keras.{kind} has no template (layer {layer_of(parts.op) or '?'})")
     template = spec.get(kind)
-    if reason := template.supports(problem):
+    if not sized and (reason := template.supports(problem)):
         raise EmitError(f"keras.{kind} (layer {layer_of(parts.op) or '?'}): {reason}")
     if config is None:
         config = template.space.record(template.space.guess(problem, device))
@@ -71,7 +77,7 @@ def emit_template(
             raise EmitError(f"keras.{kind} takes no prologue of its operand {operands[number]}")
         if parts.op.operands[number] in parts.results and not template.keeps(problem):
             raise EmitError(f"keras.{kind} loads its operand {operands[number]} more than once")
-    return _Assembly(name, kind, parts, problem, config).kernel()
+    return _Assembly(name, kind, parts, problem, config, sized).kernel()
 
 
 def problem_of(op: ir.Operation, kind: str) -> Problem:
@@ -106,9 +112,10 @@ class _Assembly:
         parts: TemplateKernel,
         problem: Problem,
         config: Mapping[str, Any],
+        sized: bool,
     ) -> None:
         self.name, self.kind, self.parts, self.problem = name, kind, parts, problem
-        self.config = config
+        self.config, self.open = config, sized
         self.template = spec.get(kind)
         self.operands = self.template.names(problem)
         self.is_plain = not parts.epilogue.stages and parts.statistics is None
@@ -124,9 +131,10 @@ class _Assembly:
         use = TemplateUse(self.kind, self.problem, dict(self.config))
         texts: list[str] = []
         for operand, made in self.reads.items():
-            before = PrologueBuilder(f"{self.name}_{operand}", made)
-            texts.append(before.prologue(operand in self.kept))
-            named = {operand: (before.name, len(made.arguments), operand in self.kept)}
+            kept = operand in self.kept
+            before = PrologueBuilder(f"{self.name}_{operand}", made, kept)
+            texts.append(before.prologue())
+            named = {operand: (before.name, len(made.arguments), kept, before.is_sized)}
             use = replace(use, prologues={**use.prologues, **named})
         launches: tuple[GeneratedLaunch, ...] = ()
         if not self.is_plain:
@@ -138,9 +146,11 @@ class _Assembly:
                 outputs=len(stored),
                 extras=len(self.parts.extras),
                 sums=len(builder.sums),
+                sized=builder.is_sized,
             )
         if self.parts.statistics is not None:
-            function = column_function(f"{self.name}_columns", self.parts, self._tiles(use))
+            tiles = None if self.open else self._tiles(use)
+            function = column_function(f"{self.name}_columns", self.parts, tiles)
             texts.append(function.text)
             launches = (column_launch(function, self.parts),)
         tensors = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from .. import sizes
 from ..errors import EmitError
 from ..indexing import rename
 from ..region import Read, Region, Stage
@@ -23,9 +24,11 @@ class TileBuilder(FunctionBuilder):
 
     parameters: tuple[str, ...] = ()
 
-    def __init__(self, name: str, region: Region, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, region: Region, arguments: Sequence[str], size: str) -> None:
+        """`size` is where the function finds the symbolic size, if there is one."""
         super().__init__(name, region, Tiling(1, 0, 1), arguments)
         self.columns = region.parallel[-1] if len(region.parallel) > 1 else 1
+        self.size, self.is_sized = size, False
 
     def _open_rows(self) -> None:
         self.row_mask, self.column_mask, self.row_name = "mask", "", "offset"
@@ -35,18 +38,26 @@ class TileBuilder(FunctionBuilder):
     def pointer(self, buffer: str) -> str:
         return buffer
 
+    def number(self, value: int) -> str:
+        if sizes.is_symbolic(value):
+            self.is_sized = True
+            # Offsets may need 64 bits, which those of the kernel have then.
+            cast = f"tl.cast({self.size}, offset.dtype)"
+            self.once("size", False, lambda: self.line(f"size = {cast}", False))
+        return super().number(value)
+
     def subscript(self, coordinate: Coordinate) -> tuple[str, int]:
         """Which of "offset", "rows" and "cols" a coordinate needs, and its divisor of it."""
         columns, inner = self.columns, coordinate.inner
         if columns > 1 and inner * coordinate.size <= columns and not coordinate.outermost:
             return "cols", inner
-        if columns > 1 and inner % columns == 0:
+        if columns > 1 and sizes.divides(columns, inner):
             return "rows", inner // columns
         return "offset", inner
 
     def coordinate(self, coordinate: Coordinate) -> str:
         subscript, inner = self.subscript(coordinate)
-        text = replace(coordinate, inner=inner).text(subscript)
+        text = replace(coordinate, inner=inner).text(subscript, self.number)
         if subscript == "cols" and coordinate.size == self.columns and inner == 1:
             text = "cols"
         if text == subscript:
@@ -66,7 +77,7 @@ class TileBuilder(FunctionBuilder):
         def make() -> Value:
             address = buffer + "".join(f" + {self.offset([c])}" for c in coordinates)
             if start:
-                address += f" + {start}"
+                address += f" + {self.number(start)}"
             mask = self._mask_of(coordinates)
             text = f"tl.load({address}{f', mask={mask}' if mask else ''})"
             return Value(
@@ -81,9 +92,9 @@ class TileBuilder(FunctionBuilder):
         if not subscripts:
             return ""
         if subscripts == {"cols"}:
-            return f"cols < {self.columns}"
+            return f"cols < {self.number(self.columns)}"
         if subscripts == {"rows"}:
-            return f"rows < {self.domain.rows // max(self.columns, 1)}"
+            return f"rows < {self.number(self.domain.rows // max(self.columns, 1))}"
         return "mask"
 
     def text(self) -> str:
@@ -96,21 +107,23 @@ class PrologueBuilder(TileBuilder):
 
     parameters = ("ins", "rows", "cols", "offset", "mask", "first")
 
-    def __init__(self, name: str, prologue: Prologue) -> None:
+    def __init__(self, name: str, prologue: Prologue, keeps: bool) -> None:
+        """`keeps` is whether it stores what it makes."""
         reads = [f"ins[{i}]" for i in range(len(prologue.arguments))]
-        super().__init__(name, prologue.region, reads)
+        self.keeps = keeps
+        super().__init__(name, prologue.region, reads, f"ins[{len(reads) + keeps}]")
 
     def subscript(self, coordinate: Coordinate) -> tuple[str, int]:
         """As for any tile; but what varies along rows takes the tile's shape, since its mask does."""
         subscript, inner = super().subscript(coordinate)
         return ("offset", coordinate.inner) if subscript == "rows" else (subscript, inner)
 
-    def prologue(self, keeps: bool) -> str:
-        """The function; `keeps` is whether it stores what it makes."""
+    def prologue(self) -> str:
+        """The function."""
         (stage,) = self.region.outputs
         value = self.value(stage)
         zero = f"tl.full((), 0, {LANGUAGE_DTYPES[value.dtype]})"
-        if keeps:
+        if self.keeps:
             address = f"ins[{len(self.arguments)}] + offset"
             self.write(f"tl.store({address}, {value.tensor()}, mask=mask & first)")
         self.write(f"return tl.where(mask, {value.tensor()}, {zero})")
@@ -129,7 +142,8 @@ class EpilogueBuilder(TileBuilder):
 
     def __init__(self, name: str, parts: TemplateKernel) -> None:
         self.extras = [f"extras[{i}]" for i in range(len(parts.extras))]
-        super().__init__(name, parts.epilogue, ["acc", *self.extras])
+        place = f"extras[{len(self.extras)}]"
+        super().__init__(name, parts.epilogue, ["acc", *self.extras], place)
         self.result, self.statistics = parts.epilogue.arguments[0], parts.statistics
         stages = parts.statistics.stages if parts.statistics else ()
         self.sums = [i for i, stage in enumerate(stages) if stage.kind == "reduce"]
@@ -152,8 +166,9 @@ class EpilogueBuilder(TileBuilder):
             assert self.statistics is not None  # it has these stages
             value = self._summed(self.statistics, self.statistics.stages[index])
             total = self.assign("column_sum", f"reduce_columns({value.tensor()}, mask)", False)
-            address = f"outs[{place}] + part * {self.columns} + cols"
-            self.write(f"tl.store({address}, {total}, mask=cols < {self.columns})")
+            columns = self.number(self.columns)
+            address = f"outs[{place}] + part * {columns} + cols"
+            self.write(f"tl.store({address}, {total}, mask=cols < {columns})")
         return self.text()
 
     def _summed(self, statistics: Region, stage: Stage) -> Value:
@@ -167,6 +182,7 @@ class EpilogueBuilder(TileBuilder):
             lambda dim: self.index(order[dim]),
             partial(self.look_up, assign),
             assign,
+            self.number,
         )
 
     def _read_summed(self, statistics: Region, read: Read, order: tuple[int, ...]) -> Value:
