@@ -146,11 +146,34 @@ class Launch:
             self.constexprs
         )
 
+    @property
+    def specialised(self) -> frozenset[str]:
+        """The integer arguments whose code differs where 16 divides them or they are 1."""
+        alike = {p.name for p in self.kernel.params if p.do_not_specialize}
+        return frozenset(self.scalars) - alike
+
     def opened(self, names: frozenset[str]) -> Launch:
         """The launch with these of its sizes as arguments."""
         constexprs = {name: v for name, v in self.constexprs.items() if name not in names}
         scalars = {name: self.constexprs[name] for name in names}
         return replace(self, constexprs=constexprs, scalars={**self.scalars, **scalars})
+
+    @property
+    def code(self) -> tuple[Any, ...]:
+        """Equal for launches that Triton compiles once, if their tensors are alike: integer arguments
+        count by whether 16 divides them, whether they are 1, and whether they need 64 bits.
+        """
+        taken = {name for names in self.pointers.values() for name in names}
+        numbers = {name: value for name, value in self.numbers.items() if name in taken}
+        special = self.specialised
+        scalars = {name: v if name in special else 0 for name, v in self.scalars.items()}
+        given = {name: _kind_of(value) for name, value in {**scalars, **numbers}.items()}
+        constants = {
+            name: value.fn if isinstance(value, JITFunction) else value
+            for name, value in self.constexprs.items()
+        }
+        options = (constants, given, self.options)
+        return self.kernel.fn, *(tuple(sorted(part.items())) for part in options)
 
     def bind(self, buffers: Mapping[str, Any]) -> dict[str, Any]:
         """Every kernel parameter by name, buffer names replaced by what ``buffers`` holds."""
@@ -170,6 +193,10 @@ class Launch:
             name: tl.constexpr(value) if name in self.sizes else value
             for name, value in self.constexprs.items()
         }
+
+
+def _kind_of(number: int | float) -> tuple[bool, bool, bool]:
+    return number % 16 == 0, number == 1, number >= 2**31
 
 
 @dataclass(frozen=True)

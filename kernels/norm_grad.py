@@ -197,15 +197,13 @@ def _plan(problem: Problem, config: NormGradConfig, epilogue: Epilogue) -> Progr
     weight = {"weight": "weight" if affine else "x"}
     sums = {"weight_partials": "weight_partials", "bias_partials": "bias_partials"}
     shape = {"WEIGHT": affine, "EPILOGUE": epilogue.function}
-    warps = config.num_warps
+    warps, parts = config.num_warps, config.partials
     first: tuple[Launch, ...]
     if config.block_cols >= cols:
-        parts = min(config.partials, ceil_div(rows, config.block_rows))
         pointers = {**inputs, **weight, **sums, **epilogue.pointers}
         constexprs = {**shape, "PARTIALS": parts, **constants}
         first = (Launch(layer_norm_grad_kernel, pointers, constexprs, (parts, 1, 1), warps),)
     else:
-        parts = min(config.partials, rows)
         pointers = {**inputs, **weight, **epilogue.pointers}
         one = {**shape, **constants}
         blocks = (ceil_div(cols, config.block_cols), parts, 1)

@@ -85,12 +85,14 @@ def _source(launch: Launch, dtypes: Mapping[str, str]) -> ASTSource:
     signature = {name: _type_of(name, value, launch) for name, value in arguments.items()}
     aligned = [["tt.divisibility", 16]]
     attributes: dict[tuple[int, ...], list[Any]] = {}
+    alike = launch.scalars.keys() - launch.specialised
     for position, (name, value) in enumerate(arguments.items()):
         if name in launch.constexprs:
             continue
         places = enumerate(value) if isinstance(value, tuple) else [(None, value)]
         for item, part in places:
-            if isinstance(part, str) or (isinstance(part, int) and part % 16 == 0):
+            divisible = isinstance(part, int) and part % 16 == 0
+            if isinstance(part, str) or (divisible and name not in alike):
                 attributes[(position,) if item is None else (position, item)] = aligned
     return ASTSource(launch.kernel, signature, dict(launch.constexprs), attributes)
 

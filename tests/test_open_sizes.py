@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections import defaultdict
 
 import keras
 import model_zoo
@@ -16,6 +17,7 @@ from keras import layers, ops
 import keras_triton
 from keras_triton import sized_program
 from keras_triton.families import batches_of, family_with
+from keras_triton.targets.triton import TritonTarget
 
 SIZES = [7, 2, 64, 65, 33, 16, 130]
 """Whole tiles, ragged ones and less than one, of the widths that loops have."""
@@ -148,6 +150,38 @@ def test_twenty_lengths_compile_at_most_three_times(part):
             assert (counts.compiled, counts.op_by_op) == (20, 0)
             assert counts.captures <= 3
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", [attention, recurrence, convolution])
+def test_twenty_lengths_take_few_kernels_on_a_gpu(part, forced, monkeypatch):
+    forced("interpret")
+    codes, compiled = defaultdict(set), TritonTarget._compiled
+
+    def counted(self, loaded):
+        codes[loaded.generated.name].add(tuple(launch.code for launch in loaded.program.launches))
+        return compiled(self, loaded)
+
+    monkeypatch.setattr(TritonTarget, "_compiled", counted)
+    programs = []
+    plan = sized_program.SizedProgram.plan
+    monkeypatch.setattr(
+        sized_program.SizedProgram, "plan", lambda self, n: programs.append(self) or plan(self, n)
+    )
+    random = np.random.default_rng(1)
+    batches = [random.integers(1, 30, (4, count)) for count in (11, 7, 16, 23)]
+    compiled_model, eager = tagger(part), tagger(part, run_eagerly=True)
+    for x in batches:
+        found, wanted = (m.train_on_batch(x, np.roll(x, 1, 1)) for m in (compiled_model, eager))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    program = programs[-1]
+    assert {id(found) for found in programs} == {id(program)}
+    codes.clear()
+    for size in range(4, 24):
+        planned = program.kernels.at(size)
+    assert not program.kernels.closed
+    generated = {name for name, made in planned.kernels.items() if made.how.startswith("Triton")}
+    assert set(codes) <= generated == program.kernels.any_size, "others have no open size at all"
+    assert max(map(len, codes.values())) <= 3
 
 
 def rows(x):

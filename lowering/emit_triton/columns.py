@@ -27,7 +27,9 @@ TILES = sizes.extent(sizes.PRIME**3)
 
 
 class _ColumnBuilder(FunctionBuilder):
-    """Writes a function that takes the number of tiles, as `tiles`."""
+    """Writes a function that takes the number of tiles, as `tiles`; it is compiled once for all."""
+
+    decorator = '@triton.jit(do_not_specialize=["tiles"])'
 
     def number(self, value: int) -> str:
         return "tiles" if value == TILES else super().number(value)

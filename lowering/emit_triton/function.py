@@ -70,6 +70,8 @@ class FunctionBuilder:
     Lines that do not depend on the columns stand before the sweep that asked for them.
     """
 
+    decorator = "@triton.jit"
+
     def __init__(
         self,
         name: str,
@@ -427,9 +429,7 @@ class FunctionBuilder:
 
     def finish(self) -> Function:
         blocks = ["BLOCK_P: tl.constexpr"] + ["BLOCK_R: tl.constexpr"] * self.tiled
-        head = (
-            f"@triton.jit\ndef {self.name}({', '.join([*self.pointers, *self.sized, *blocks])}):\n"
-        )
+        head = f"{self.decorator}\ndef {self.name}({', '.join([*self.pointers, *self.sized, *blocks])}):\n"
         return Function(
             self.name,
             head + self.lines(),
