@@ -10,7 +10,8 @@ from test_products import gradients, projections
 from test_triton_template import CONV, POOL, batch_statistics, dense, template
 from triton_cases import Generic, compare, kernel_of, multi_text, region_text, tensor_of
 
-from keras_triton.kernels import INTERPRETER, all_specs
+from keras_triton.kernels import CAPABILITIES, INTERPRETER, all_specs, compile_offline
+from keras_triton.kernels.device import H200
 from keras_triton.lowering import emit_triton, interpret, mlir, sizes
 from keras_triton.lowering.emit_triton import ANY_SIZE, OpenKernel
 from keras_triton.lowering.emit_triton.template import MATRICES
@@ -178,6 +179,51 @@ def test_one_compilation_serves_sizes_that_are_alike(name):
     assert len(alike) == 1 + (name == "layer_norm_grad: length")
     check_at(DIVISIBLE, kernel, text)
     check_at(1, kernel, text)
+
+
+def compiled_product(out, transposed, *operands):
+    kinds = [f"tensor<{'x'.join(map(str, shape))}xbf16>" for shape in (*operands, out)]
+    flags = ", ".join(f"transpose_{x} = {str(x in transposed).lower()}" for x in "ab")
+    given = {"a": kinds[0], "b": kinds[1]}
+    return template("matmul", given, ["a", "b"], kinds[2:], f"{{{flags}}}")
+
+
+FOR_A_GPU = {
+    "elements": lambda: swish((B,), "bf16"),
+    "rows on chip": lambda: softmax((64,), (B,)),
+    "column sums": lambda: column_sums(B, 256),
+    "rows of a product": lambda: compiled_product((B, 128), "", (B, 256), (256, 128)),
+    "depth of a product": lambda: compiled_product((256, 128), "a", (B, 256), (B, 128)),
+}
+
+
+@pytest.mark.parametrize("name", FOR_A_GPU)
+def test_code_for_a_gpu_loads_as_widely_as_that_of_one_size(name):
+    _module, function, text = the_kernel(FOR_A_GPU[name]())
+    kernel = OpenKernel(function, lambda f: emit_triton.default_config(f, H200))
+    for capability in CAPABILITIES:
+        for size in (4096, 4099) if capability == 90 else (4096,):
+            loaded = kernel.at(size)
+            static = the_kernel(sizes.text_at(text, size))
+            same = emit_triton.emit(static[1], loaded.generated.config)
+            found, wanted = (
+                [
+                    compile_offline(launch, one.dtypes(), capability)
+                    for launch in one.program.launches
+                ]
+                for one in (loaded, emit_triton.load(same))
+            )
+            assert not any(report.spills for report in found)
+            assert [wide_loads(report) for report in found] == [wide_loads(r) for r in wanted]
+
+
+def wide_loads(report):
+    """Whether 16 bytes are loaded at once."""
+    return bool(
+        re.search(
+            r"ld\.global[.\w:]*\.v4\.b32|ld\.global[.\w:]*\.v2\.b64|cp\.async\.cg", report.ptx
+        )
+    )
 
 
 def test_every_kind_is_tried():
