@@ -40,12 +40,13 @@ def logits_tile(
     bias,
     m,
     n,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    W_ROW: tl.constexpr,
-    W_COL: tl.constexpr,
+    ROWS,
+    COLS,
+    DEPTH,
+    W_ROW,
+    W_COL,
     BIAS_STEP: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -62,7 +63,7 @@ def logits_tile(
     for start in tl.range(0, DEPTH, BLOCK_K):
         depth = start + k
         a_mask, b_mask = m < ROWS, n < COLS
-        if DEPTH % BLOCK_K != 0:
+        if not EVEN:
             a_mask = a_mask & (depth[None, :] < DEPTH)
             b_mask = b_mask & (depth[:, None] < DEPTH)
         left = tl.load(x + m * DEPTH + depth[None, :], mask=a_mask, other=0.0)
@@ -99,12 +100,13 @@ def linear_cross_entropy_kernel(
     chosen,
     place,
     odd,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    W_ROW: tl.constexpr,
-    W_COL: tl.constexpr,
+    ROWS,
+    COLS,
+    DEPTH,
+    W_ROW,
+    W_COL,
     BIAS_STEP: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     INDEX: tl.constexpr,
     SHARES: tl.constexpr,
@@ -122,12 +124,12 @@ def linear_cross_entropy_kernel(
     hit = tl.zeros((BLOCK_M, 1), dtype=tl.float32)
     best = tl.full((BLOCK_M, 1), COLS, dtype=tl.int32)
     nan = tl.full((BLOCK_M, 1), COLS, dtype=tl.int32)
-    tiles: tl.constexpr = (COLS + BLOCK_N * SHARES - 1) // (BLOCK_N * SHARES)
+    tiles = (COLS + BLOCK_N * SHARES - 1) // (BLOCK_N * SHARES)
     for tile in tl.range(0, tiles):
         n = (share * tiles + tile) * BLOCK_N + lane
         z = logits_tile(
-            x, w, bias, m, n.to(INDEX), ROWS, COLS, DEPTH, W_ROW, W_COL, BIAS_STEP, PRECISION,
-            INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
+            x, w, bias, m, n.to(INDEX), ROWS, COLS, DEPTH, W_ROW, W_COL, BIAS_STEP, EVEN,
+            PRECISION, INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
         )  # fmt: skip
         z = tl.where(n < COLS, z, -float("inf"))
         number = tl.where(z == z, z, -float("inf"))
@@ -158,8 +160,8 @@ def combine_shares_kernel(
     loss,
     lse,
     best,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    ROWS,
+    COLS,
     SHARES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -240,8 +242,8 @@ def unsupported(problem: Problem) -> str | None:
     return None
 
 
-def head_constexprs(problem: Problem, *written: TensorSpec) -> dict[str, Any]:
-    """The constants that `logits_tile` takes, tiles aside."""
+def head_constexprs(problem: Problem, config: Any, *written: TensorSpec) -> dict[str, Any]:
+    """The constants that `logits_tile` takes, for tiles of `block_m, block_n, block_k`."""
     size = head_size(problem)
     strides = (1, size.k) if problem.attrs.get("transpose_w") else (size.n, 1)
     return {
@@ -251,8 +253,12 @@ def head_constexprs(problem: Problem, *written: TensorSpec) -> dict[str, Any]:
         "W_ROW": strides[0],
         "W_COL": strides[1],
         "BIAS_STEP": int(problem.shape(2) != (1,)),
+        "EVEN": size.k % config.block_k == 0,
         "PRECISION": precision_of(problem),
         "INDEX": tl.int64 if wide(*problem.operands, *written) else tl.int32,
+        "BLOCK_M": config.block_m,
+        "BLOCK_N": config.block_n,
+        "BLOCK_K": config.block_k,
     }
 
 
@@ -272,11 +278,8 @@ def _plan(problem: Problem, config: LinearLossConfig, epilogue: Epilogue) -> Pro
         kernel=linear_cross_entropy_kernel,
         pointers={name: name for name in OPERANDS} | names,
         constexprs={
-            **head_constexprs(problem, *scratch.values()),
+            **head_constexprs(problem, config, *scratch.values()),
             "SHARES": config.shares,
-            "BLOCK_M": config.block_m,
-            "BLOCK_N": config.block_n,
-            "BLOCK_K": config.block_k,
         },
         grid=(ceil_div(size.m, config.block_m), config.shares, 1),
         num_warps=config.num_warps,

@@ -50,12 +50,13 @@ def logits_grad_tile(
     g,
     m,
     n,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    W_ROW: tl.constexpr,
-    W_COL: tl.constexpr,
+    ROWS,
+    COLS,
+    DEPTH,
+    W_ROW,
+    W_COL,
     BIAS_STEP: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -69,8 +70,8 @@ def logits_grad_tile(
     upstream = tl.load(g + m, mask=present, other=0.0)
     upstream = tl.where((label >= 0) & (label < COLS), upstream, float("nan"))
     z = logits_tile(
-        x, w, bias, m, n, ROWS, COLS, DEPTH, W_ROW, W_COL, BIAS_STEP, PRECISION,
-        INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
+        x, w, bias, m, n, ROWS, COLS, DEPTH, W_ROW, W_COL, BIAS_STEP, EVEN,
+        PRECISION, INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     dz = (tl.exp(z - log_total) - tl.where(n == label, 1.0, 0.0)) * upstream
     return tl.where(present & (n < COLS), dz, 0.0)
@@ -86,12 +87,13 @@ def linear_cross_entropy_input_grad_kernel(
     g,
     outs,
     extras,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    W_ROW: tl.constexpr,
-    W_COL: tl.constexpr,
+    ROWS,
+    COLS,
+    DEPTH,
+    W_ROW,
+    W_COL,
     BIAS_STEP: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     EPILOGUE: tl.constexpr,
     INDEX: tl.constexpr,
@@ -112,12 +114,12 @@ def linear_cross_entropy_input_grad_kernel(
     sums = ()
     for _ in tl.static_range(CHUNKS):
         sums = sums + (tl.zeros((BLOCK_M, CHUNK), dtype=tl.float32),)
-    tiles: tl.constexpr = (COLS + BLOCK_N * SPLIT - 1) // (BLOCK_N * SPLIT)
+    tiles = (COLS + BLOCK_N * SPLIT - 1) // (BLOCK_N * SPLIT)
     for tile in tl.range(0, tiles):
         n = (share * tiles + tile) * BLOCK_N + lane
         dz = logits_grad_tile(
             x, w, bias, target, lse, g, m, n[None, :], ROWS, COLS, DEPTH, W_ROW, W_COL, BIAS_STEP,
-            PRECISION, INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
+            EVEN, PRECISION, INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
         ).to(w.dtype.element_ty)  # fmt: skip
         added = ()
         for i in tl.static_range(CHUNKS):
@@ -143,12 +145,13 @@ def linear_cross_entropy_weight_grad_kernel(
     g,
     dw,
     dbias,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    W_ROW: tl.constexpr,
-    W_COL: tl.constexpr,
+    ROWS,
+    COLS,
+    DEPTH,
+    W_ROW,
+    W_COL,
     BIAS_STEP: tl.constexpr,
+    EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     INDEX: tl.constexpr,
     CHUNKS: tl.constexpr,
@@ -170,7 +173,7 @@ def linear_cross_entropy_weight_grad_kernel(
         m = (start + lane)[:, None]
         dz = logits_grad_tile(
             x, w, bias, target, lse, g, m, n[None, :], ROWS, COLS, DEPTH, W_ROW, W_COL, BIAS_STEP,
-            PRECISION, INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
+            EVEN, PRECISION, INDEX, BLOCK_M, BLOCK_N, BLOCK_K,
         )  # fmt: skip
         total += tl.sum(dz, axis=0)
         left = tl.trans(dz.to(x.dtype.element_ty))
@@ -252,12 +255,9 @@ def _held(problem: Problem) -> int:
 
 def _constexprs(problem: Problem, config: LinearLossGradConfig, *written: TensorSpec) -> dict:
     return {
-        **head_constexprs(problem, *written),
+        **head_constexprs(problem, config, *written),
         "CHUNKS": _chunks(problem, config),
         "CHUNK": config.chunk,
-        "BLOCK_M": config.block_m,
-        "BLOCK_N": config.block_n,
-        "BLOCK_K": config.block_k,
     }
 
 

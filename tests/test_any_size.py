@@ -59,6 +59,17 @@ def cross_entropy(gradient):
     return template("cross_entropy_grad", arguments, list(arguments), [logits])
 
 
+def linear_cross_entropy(name):
+    x, w, bias = (type_of(shape, "f32") for shape in ((B, 19), (19, 37), (37,)))
+    target, row = f"tensor<{B}xi64>", type_of((B,), "f32")
+    given = {"x": x, "w": w, "bias": bias, "t": target}
+    results = [row, row, target]
+    if "grad" in name:
+        given |= {"lse": row, "g": row}
+        results = [x] if "input" in name else [w, bias]
+    return template(name, given, list(given), results, "{transpose_w = false}")
+
+
 def convolution(name):
     x, w, g = (type_of(s, "f32") for s in ((B, 6, 5, 3), (3, 3, 3, 9), (B, 6, 5, 9)))
     shape = f"{{shape = array<i64: {'3, 3, 3, 9' if 'kernel' in name else f'{B}, 6, 5, 3'}>, "
@@ -127,6 +138,11 @@ CASES = {
     **{f"{name}: length": lambda name=name: rows(name, B) for name in MATRICES},
     "cross_entropy": lambda: cross_entropy(False),
     "cross_entropy_grad": lambda: cross_entropy(True),
+    **{
+        name: lambda name=name: linear_cross_entropy(name)
+        for name in all_specs()
+        if name.startswith("linear_cross_entropy")
+    },
     **{
         name: lambda name=name: convolution(name)
         for name in ("conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
