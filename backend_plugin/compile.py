@@ -31,7 +31,7 @@ from .report import Report, describe
 from .runtime import Program
 from .settings import PREFIX, Settings, settings
 from .sized_program import Run, SizedKernels, SizedProgram, planning_of
-from .targets.base import Compiled, Target, asked_by
+from .targets.base import Compiled, Target, asked_by, compile_static
 from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
 
@@ -194,7 +194,7 @@ def _find(place: Place | None, target: Target) -> _Made | None:
         return None
     try:
         plan = read_plan(mlir.parse_verified(entry.pop(PLAN).decode()))
-        return _Made(plan, target.compile(kernels_of(plan), entry), kept=True)
+        return _Made(plan, compile_static(target, kernels_of(plan), entry), kept=True)
     except Exception as error:  # whatever it is, the step can be made again
         compile_cache.warn(error)
         return None
@@ -205,7 +205,7 @@ def _make(module: ir.Module, target: Target, dump: Dump, place: Place | None) ->
     planned = lower(module, on_stage=dump.module, **asked_by(target))
     plan = read_plan(planned)
     code: dict[str, bytes] = {}
-    kernels = target.compile(kernels_of(plan), code)
+    kernels = compile_static(target, kernels_of(plan), code)
     if place and not any(isinstance(kernel, Exception) for kernel in kernels.values()):
         place.keep(planned, code)
     return _Made(plan, kernels, kept=False)

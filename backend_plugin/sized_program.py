@@ -25,7 +25,7 @@ from keras_triton.lowering.region import kernel_kind
 from .ready import kernels_of, made_ready, sentence
 from .runtime import Program
 from .symbolic_size import Size
-from .targets.base import Compiled, Target
+from .targets.base import Compiled, Target, compile_static
 
 Run = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 BOUND = 32
@@ -87,7 +87,7 @@ class SizedKernels:
         kernels = kernels_of(plan)
         compiled = {name: self._at(name, size) for name in kernels if name in self.any_size}
         closed = {name: f for name, f in kernels.items() if name not in self.any_size}
-        compiled |= (alone := self.target.compile(closed, {}))
+        compiled |= (alone := compile_static(self.target, closed, {}))
         on_torch = {n for n, made in alone.items() if isinstance(made, Compiled) and made.fallback}
         self._again |= self.closed.keys() - on_torch
         return Planned(plan, made_ready(plan, compiled, self.target))

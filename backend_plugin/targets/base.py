@@ -82,6 +82,14 @@ class Target(Protocol):
         """
 
 
+def compile_static(
+    target: Target, functions: Mapping[str, ir.OpView], code: MutableMapping[str, bytes]
+) -> dict[str, Compiled | Exception]:
+    """`Target.compile` of kernels without a symbolic size."""
+    made = target.compile(functions, code)
+    return {name: kernel for name, kernel in made.items() if isinstance(kernel, Compiled | Exception)}
+
+
 OPTIONS = ("decompose", "rows", "epilogues", "recompute")
 """What a target has for `lower`, by name."""
 
