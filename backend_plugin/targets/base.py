@@ -87,7 +87,9 @@ def compile_static(
 ) -> dict[str, Compiled | Exception]:
     """`Target.compile` of kernels without a symbolic size."""
     made = target.compile(functions, code)
-    return {name: kernel for name, kernel in made.items() if isinstance(kernel, Compiled | Exception)}
+    return {
+        name: kernel for name, kernel in made.items() if isinstance(kernel, Compiled | Exception)
+    }
 
 
 OPTIONS = ("decompose", "rows", "epilogues", "recompute")
