@@ -7,7 +7,7 @@ it if there is a module to reproduce it from, and shows in every report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,10 +27,11 @@ from .compile_cache import PLAN, Place
 from .dump import Dump
 from .journal import record
 from .ready import kernels_of, made_ready, sentence, warn, warn_once
+from .replay import recording
 from .report import Report, describe
-from .runtime import Program
+from .runtime import Program, Run
 from .settings import PREFIX, Settings, settings
-from .sized_program import Run, SizedKernels, SizedProgram, planning_of
+from .sized_program import SizedKernels, SizedProgram, planning_of
 from .targets.base import Compiled, Target, asked_by, compile_static
 from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
@@ -79,18 +80,25 @@ def compile_quietly(
     target = choose(options.target, device)
     dump = Dump.for_step(options.dump, captured.name, keep=keep)
     dump.graph(captured.graph)
+    replayed = recording(captured, device) if options.cuda_graphs else _as_it_is
     module = None
     try:
         module = import_captured(captured)
         if captured.size is None:
             compiled = compile_module(module, target, device, name=captured.name, dump=dump)
+            assert isinstance(compiled.program, Program)
+            compiled = replace(compiled, program=replayed(compiled.program))
         else:
-            compiled = compile_sized(module, captured, target, device, dump)
+            compiled = compile_sized(module, captured, target, device, dump, replayed)
     except Exception as error:
         if captured.size is not None:  # it can still be compiled for each size on its own
             raise SizeError(f"{captured.name}: {sentence(error)}") from error
         return _graph_itself(captured, target, error, module)
     return replace(compiled, program=signed_bytes(captured.graph, compiled.program))
+
+
+def _as_it_is(program: Program) -> Run:
+    return program
 
 
 def import_captured(captured: Captured) -> ir.Module:
@@ -144,9 +152,15 @@ def _reported(
 
 
 def compile_sized(
-    module: ir.Module, captured: Captured, target: Target, device: torch.device, dump: Dump
+    module: ir.Module,
+    captured: Captured,
+    target: Target,
+    device: torch.device,
+    dump: Dump,
+    replayed: Callable[[Program], Run] = _as_it_is,
 ) -> CompiledModule:
     """Compiles a module with a symbolic size; its report is of the size that it was captured for.
+    `replayed` is what runs in the place of the program for a size.
 
     Raises:
         LoweringError: a stage refuses the module, or needs to know the size (SizeError).
@@ -168,6 +182,7 @@ def compile_sized(
         device,
         _op_by_op(captured),
         lambda error: warn(captured.name, error, module, target),
+        replayed,
     )
     planned = program.plan(captured.size.called)
     if planned is None:

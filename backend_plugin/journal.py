@@ -37,6 +37,7 @@ class Stats:
             refusals.
         kept: how many of the programs were found on disk: nothing was lowered or compiled for them.
         closed: why steps and functions are compiled for each size of the data on its own.
+        unrecorded: why programs on a GPU launch their kernels one by one at each call.
     """
 
     reports: tuple[Report, ...]
@@ -44,6 +45,7 @@ class Stats:
     counts: CallCounts
     kept: int = 0
     closed: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def launches(self) -> int:
@@ -71,6 +73,7 @@ class Stats:
             "fallbacks": self.fallbacks,
             "refusals": self.refusals,
             "compiled_for_each_size": _counted(self.closed),
+            "launched_one_by_one": _counted(self.unrecorded),
         }
         return json.dumps(body, indent=1)
 
@@ -86,6 +89,7 @@ class Stats:
         rows = [("launch on torch", *item) for item in self.fallbacks.items()]
         rows += [("op by op", *item) for item in self.refusals.items()]
         rows += [("compiled for each size", *item) for item in _counted(self.closed).items()]
+        rows += [("launched one by one", *item) for item in _counted(self.unrecorded).items()]
         if rows:
             table = Table("what", "reason", "count")
             for what, reason, count in rows:
@@ -97,6 +101,7 @@ _reports: list[Report] = []
 _kept: list[Report] = []
 _refusals: list[CaptureError] = []
 _closed: list[str] = []
+_unrecorded: list[str] = []
 _counts: list[CallCounts] = []
 
 
@@ -123,6 +128,11 @@ def record_closed(reason: str) -> None:
     _closed.append(reason)
 
 
+def record_unrecorded(reason: str) -> None:
+    """Keeps why a program on a GPU launches its kernels one by one."""
+    _unrecorded.append(reason)
+
+
 def new_counts() -> CallCounts:
     """Counts of one step or function, which `stats()` adds up."""
     _counts.append(CallCounts())
@@ -136,7 +146,14 @@ def stats() -> Stats:
         sum(counts.compiled for counts in _counts),
         sum(counts.op_by_op for counts in _counts),
     )
-    return Stats(tuple(_reports), tuple(_refusals), totals, len(_kept), tuple(_closed))
+    return Stats(
+        tuple(_reports),
+        tuple(_refusals),
+        totals,
+        len(_kept),
+        tuple(_closed),
+        tuple(_unrecorded),
+    )
 
 
 def _counted(reasons: Iterable[str]) -> dict[str, int]:

@@ -25,6 +25,10 @@ Launch = Callable[[int], None]
 """Runs for one iteration, whose number it is given (0 where nothing moves)."""
 
 
+Run = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
+"""Runs a step: arguments to results, both flat."""
+
+
 class Executor(Protocol):
     """What a target makes of one kernel: something that binds to the operands of a launch."""
 
@@ -218,12 +222,20 @@ class Program:
         device = self.device
         outputs = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self._empty]
         bases = [*arguments, *outputs, self.arena]
+        self.launch(bases)
+        return self.results(bases)
+
+    def launch(self, bases: Bases) -> None:
+        """Makes the launches over arguments, outputs and the arena."""
         profiled = torch.autograd._profiler_enabled()
         with self._lock:
             if self._native and not profiled:
                 self._native(bases, torch.get_num_threads())
             else:
                 self._run_one_by_one(bases, profiled)
+
+    def results(self, bases: Bases) -> list[torch.Tensor]:
+        """What a call gives, of the arguments and outputs of its launches."""
         return [bases[index] for index in self._results]
 
     def _run_one_by_one(self, bases: Bases, profiled: bool) -> None:

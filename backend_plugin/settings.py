@@ -6,6 +6,7 @@ KERAS_TRITON_CACHE: a directory; compiled steps, tuning results, failing modules
     cache).
 KERAS_TRITON_CACHE_SIZE: megabytes that compiled steps may take there; 0 keeps none.
 KERAS_TRITON_AUTOTUNE: none, quick or full; how long configurations are searched.
+KERAS_TRITON_CUDA_GRAPHS: on or off; whether a GPU's launches are recorded and replayed.
 KERAS_TRITON_MEMORY_BUDGET: bytes ("2GiB") or a share ("0.8"); what a step may take at its peak.
 KERAS_TRITON_VERBOSE: 0, 1 or 2; what is printed at exit.
 """
@@ -28,7 +29,10 @@ Target = Literal["auto", "triton", "cpu", "interpret", "reference"]
 Effort = Literal["none", "quick", "full"]
 
 PREFIX = "KERAS_TRITON_"
-NAMES = ("TARGET", "DUMP", "CACHE", "CACHE_SIZE", "AUTOTUNE", "MEMORY_BUDGET", "VERBOSE")
+NAMES = (
+    "TARGET", "DUMP", "CACHE", "CACHE_SIZE", "AUTOTUNE", "CUDA_GRAPHS", "MEMORY_BUDGET", "VERBOSE"
+)  # fmt: skip
+SWITCH = ("on", "off")
 LEVELS = ("0", "1", "2")
 
 
@@ -48,6 +52,7 @@ class Settings:
     cache: where compiled steps, tuning results and failing modules are kept between runs.
     cache_size: megabytes that compiled steps may take there; 0 keeps none.
     autotune: how long configurations are searched.
+    cuda_graphs: a step on a GPU is recorded in a CUDA graph where that is safe.
     memory_budget: bytes that a step may take at its peak, or (a float) a share of what it takes
         otherwise; values are computed again rather than kept until that fits.
     verbose: at exit 0 says nothing, 1 a line for each compiled step, 2 a table for each.
@@ -58,6 +63,7 @@ class Settings:
     cache: Path = field(default_factory=default_cache)
     cache_size: int = 500
     autotune: Effort = "none"
+    cuda_graphs: bool = True
     memory_budget: int | float | None = None
     verbose: int = 0
 
@@ -129,6 +135,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         cache=_directory(environment, "CACHE") or default_cache(),
         cache_size=_number(environment, "CACHE_SIZE", Settings.cache_size),
         autotune=cast(Effort, _choice(environment, "AUTOTUNE", get_args(Effort))),
+        cuda_graphs=_choice(environment, "CUDA_GRAPHS", SWITCH) == "on",
         memory_budget=_memory(environment, "MEMORY_BUDGET"),
         verbose=int(_choice(environment, "VERBOSE", LEVELS)),
     )

@@ -23,11 +23,10 @@ from keras_triton.lowering.plan_reader import read_plan
 from keras_triton.lowering.region import kernel_kind
 
 from .ready import kernels_of, made_ready, sentence
-from .runtime import Program
+from .runtime import Program, Run
 from .symbolic_size import Size
 from .targets.base import Compiled, Target, compile_static
 
-Run = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 BOUND = 32
 """So many sizes stay planned; then the first of them goes."""
 PATIENCE = 8
@@ -127,6 +126,7 @@ class SizedProgram:
         kernels, size, device: of the step.
         graph: runs the step op by op, for any size.
         warn: says why a size runs so for which no memory can be planned.
+        replayed: makes of a size's program what runs in its place.
 
     Attributes:
         known: size -> its program and its last argument, the size.
@@ -139,10 +139,11 @@ class SizedProgram:
         device: torch.device,
         graph: Run,
         warn: Callable[[Exception], None],
+        replayed: Callable[[Program], Run],
     ) -> None:
         self.kernels, self.size, self.device = kernels, size, device
-        self.graph, self.warn = graph, warn
-        self.known: dict[int, tuple[Program, torch.Tensor]] = {}
+        self.graph, self.warn, self.replayed = graph, warn, replayed
+        self.known: dict[int, tuple[Run, torch.Tensor]] = {}
         self._planned: dict[int, Planned | None] = {}
         self._waited: Counter[int] = Counter()
         self._arena = torch.empty(0, dtype=torch.uint8, device=device)
@@ -180,7 +181,7 @@ class SizedProgram:
         self._waited[size] += 1
         return self._waited[size] <= len(self._planned) // PATIENCE
 
-    def _bind(self, size: int) -> tuple[Program, torch.Tensor] | None:
+    def _bind(self, size: int) -> tuple[Run, torch.Tensor] | None:
         """Binds a plan to memory; all sizes share one arena, for one of them runs at a time."""
         planned = self.plan(size)
         if planned is None:
@@ -192,7 +193,7 @@ class SizedProgram:
         executors = {name: made.executor for name, made in planned.kernels.items()}
         native = self.kernels.target.native
         program = Program(planned.plan, executors, self.device, self._arena, size, native)
-        self.known[size] = program, torch.tensor(size, device=self.device)
+        self.known[size] = self.replayed(program), torch.tensor(size, device=self.device)
         return self.known[size]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,22 @@ from .. import sizes
 
 ALIGNMENT = 16
 """Bytes that addresses must be multiples of for 16 bytes to be moved at once."""
+REMEMBERED = 64
+"""Tables of addresses that are kept for when the same tensors come again."""
+
+_keepers: list[list[torch.Tensor]] = []
+
+
+@contextmanager
+def kept() -> Iterator[list[torch.Tensor]]:
+    """The tables that launches take meanwhile: whoever makes these launches again, without asking for the
+    tables, must hold them.
+    """
+    _keepers.append([])
+    try:
+        yield _keepers[-1]
+    finally:
+        _keepers.pop()
 
 
 @dataclass(frozen=True)
@@ -46,14 +63,13 @@ class InstanceTable:
 
 
 class Tables:
-    """The tables on a device: those of the sizes made once, the addresses when they change."""
+    """The tables on a device: those of the sizes made once, those of addresses when they are new."""
 
     def __init__(self, table: InstanceTable) -> None:
         self.table = table
         self.alignment = ALIGNMENT
         self._constants: dict[torch.device, dict[str, torch.Tensor]] = {}
-        self._addresses: tuple[int, ...] = ()
-        self._buffers: dict[str, torch.Tensor] = {}
+        self._addresses: dict[tuple[int, ...], torch.Tensor] = {}
 
     def buffers(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The table buffers for `tensors`: the arguments instance-major, then the results.
@@ -62,13 +78,17 @@ class Tables:
         """
         addresses = tuple(tensor.data_ptr() for tensor in tensors)
         device = tensors[0].device
-        if addresses != self._addresses:
-            aligned = not any(address % ALIGNMENT for address in addresses)
-            self.alignment = ALIGNMENT if aligned else 1
-            rows = torch.tensor(self._rows(addresses), dtype=torch.int64)
-            self._buffers = {**self._constants_on(device), "addresses": rows.to(device)}
-            self._addresses = addresses
-        return self._buffers
+        aligned = not any(address % ALIGNMENT for address in addresses)
+        self.alignment = ALIGNMENT if aligned else 1
+        rows = self._addresses.get(addresses)
+        if rows is None:
+            rows = torch.tensor(self._rows(addresses), dtype=torch.int64).to(device)
+            if len(self._addresses) == REMEMBERED:
+                del self._addresses[next(iter(self._addresses))]
+            self._addresses[addresses] = rows
+        for keeper in _keepers:
+            keeper.append(rows)
+        return {**self._constants_on(device), "addresses": rows}
 
     def _rows(self, addresses: tuple[int, ...]) -> list[int]:
         """Addresses instance after instance, each its arguments then its results."""
