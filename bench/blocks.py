@@ -1,12 +1,14 @@
 """Models whose train steps the compiler is measured on: mixed_bfloat16 if not asked otherwise, Adam, data of
 zeros.
 
-The first four are one block each behind its usual head; the others are whole models of the usual sizes.
+The first four are one block each behind its usual head; the others are whole models of the usual sizes. Stacks
+of one, two, four and more equal layers tell what grows with the layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import keras
@@ -32,7 +34,7 @@ def example(name: str, policy: str = "mixed_bfloat16") -> Example:
     keras.config.set_dtype_policy(policy)
     try:
         keras.utils.set_random_seed(0)
-        return MODELS[name]()
+        return (MODELS | STACKS)[name]()
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -75,10 +77,11 @@ def _encoder_block(x: Any, heads: int, causal: bool = False) -> Any:
     return layers.Add()([x, layers.Dropout(0.1)(h)])
 
 
-def transformer() -> Example:
-    """One pre-norm block of width 256 and 4 heads, length 128, batch 8."""
-    inputs = keras.Input((128, 256))
-    x = _encoder_block(inputs, 4)
+def transformer(blocks: int = 1) -> Example:
+    """Pre-norm blocks of width 256 and 4 heads, length 128, batch 8."""
+    inputs = x = keras.Input((128, 256))
+    for _ in range(blocks):
+        x = _encoder_block(x, 4)
     return _classifier(
         inputs, layers.GlobalAveragePooling1D(name="pooling")(x), _zeros(8, 128, 256)
     )
@@ -193,4 +196,7 @@ MODELS: dict[str, Callable[[], Example]] = {
         lstm_tagger,
         dlrm,
     )
+}
+STACKS: dict[str, Callable[[], Example]] = {
+    f"transformer_x{blocks}": partial(transformer, blocks) for blocks in (1, 2, 4, 8)
 }

@@ -1,8 +1,8 @@
 """`python -m keras_triton.bench.starts`: what it takes until a train step runs, and for which sizes it serves.
 
-For each model of blocks.py, in a process of its own: processor seconds to capture the step and to compile it
-for the CPU, then the same with the compiled step on disk; and with the size of the batch left open, how many
-of the kernels serve every size and what a new size costs. Nothing runs. `--write` keeps it in
+For each model and stack of blocks.py, in a process of its own: processor seconds to capture the step and
+to compile it for the CPU, then the same with the compiled step on disk; and with the size of the batch left
+open, how many of the kernels serve every size and what a new size costs. Nothing runs. `--write` keeps it in
 `bench/results/starts.json` (seconds are those of one machine); a test makes the counts of the blocks again.
 """
 
@@ -172,11 +172,12 @@ def write(rows: Sequence[Start], path: Path = RESULTS) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("KERAS_BACKEND", "triton")
-    from .blocks import BLOCKS, MODELS
+    from .blocks import BLOCKS, MODELS, STACKS
 
+    known = [*MODELS, *STACKS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--all", action="store_true", help="the whole models too (minutes)")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(known)}")
+    parser.add_argument("--all", action="store_true", help="whole models and stacks too (minutes)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     parser.add_argument("--here", metavar="MODEL", help=argparse.SUPPRESS)
@@ -184,10 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.here:
         print(json.dumps(asdict(measure(options.here))))
         return 0
-    unknown = [name for name in options.models if name not in MODELS]
+    unknown = [name for name in options.models if name not in known]
     if unknown:
-        parser.error(f"no model is called {unknown[0]!r}; there are {', '.join(MODELS)}")
-    names = options.models or (MODELS if options.all else BLOCKS)
+        parser.error(f"no model is called {unknown[0]!r}; there are {', '.join(known)}")
+    names = options.models or (known if options.all else BLOCKS)
     rows = [start(name) for name in track(list(names), "starting", console=Console(stderr=True))]
     if options.write:
         write(rows)
