@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -34,6 +35,9 @@ VARIANTS = 4
 PATIENCE = 8
 """After so many captures a new signature runs op by op once before it is captured, after twice as many
 twice, and so on: of shapes that change from call to call, most are not worth a compilation."""
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held while a program is made: threads that call the same model wait for it, and then run the same."""
 
 
 def default_compile(captured: Captured) -> Program:
@@ -123,6 +127,11 @@ class CompiledFunction:
         found = self._known(form, arguments.shapes)
         if found is not None:
             return found
+        with _ONE_AT_A_TIME:
+            return self._known(form, arguments.shapes) or self._made(form, arguments)
+
+    def _made(self, form: Hashable, arguments: Arguments) -> BoundProgram | None:
+        """A new program for the call; None: there is to be none, for now or for ever."""
         key = (form, arguments.shapes)
         if key in self._hopeless or not self._is_built() or self._waits(key):
             return None

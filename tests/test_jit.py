@@ -1,6 +1,7 @@
 """`keras_triton.jit`: any function of Keras ops and torch tensors behaves as if uncompiled."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -65,6 +66,14 @@ def test_a_new_shape_dtype_or_floatx_compiles_anew():
         assert filled(tensor(3)).dtype == torch.float32
     finally:
         keras.config.set_floatx("float32")
+
+
+def test_threads_that_call_at_once_share_one_program():
+    twice, x = keras_triton.jit(lambda x: ops.tanh(x) * 2), tensor(40, 5)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: twice(x), range(8)):
+            close(found, x.tanh() * 2)
+    assert counts(twice) == (1, 8, 0)
 
 
 def test_views_of_arguments_are_taken_as_they_are():
