@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import prod
 
 from keras_triton.kernels import spec
@@ -17,37 +16,11 @@ from keras_triton.kernels import spec
 from ..emit_triton.template import problem_of
 from ..indexing import Dims, plain, rename
 from .graph import Graph, Loop, Node, squeezed_dims
+from .group import Group, Limits, Places, Refusal
 
-Places = dict[int, tuple[int, ...]]
 EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
 FEW, MANY = 32, 1000
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes of one kernel, in program order; `template` is the call that the loops finish, but for
-    those `before` it, which make its operands.
-    """
-
-    nodes: list[int]
-    mask: int
-    above: int
-    parallel: tuple[int, ...] = ()
-    reduction: tuple[int, ...] = ()
-    places: Places = field(default_factory=dict)
-    template: int | None = None
-    is_loop: bool = False
-    is_update: bool = False
-    before: list[int] = field(default_factory=list)
-
-    @property
-    def domain(self) -> tuple[int, ...]:
-        return self.parallel + self.reduction
-
-
-class Refusal(Exception):
-    """Why two groups stay apart."""
 
 
 def takes_epilogue(node: Node) -> bool:
@@ -57,21 +30,6 @@ def takes_epilogue(node: Node) -> bool:
     if node.call not in EPILOGUES or node.op is None:
         return False
     return spec.get(node.call).supports(problem_of(node.op, node.call)) is None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a device bears.
-
-    Attributes:
-        max_row: elements of a row that may stay in fast memory from a reduction to its readers.
-        epilogues: pointwise readers of a product or convolution join its kernel.
-        reorders: what a reduction stores on its way may lie in another order than it goes.
-    """
-
-    max_row: int
-    epilogues: bool
-    reorders: bool
 
 
 class Grouping:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from ..linalg.body import Body
 from .graph import Graph, Loop, Node, squeezed, squeezed_dims
-from .grouping import Group, Grouping
+from .group import Group
+from .grouping import Grouping
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from ..linalg.write import Named, Writer, attribute_text, string_list
 from ..mlir import TensorType
 from ..templates import columns_first
 from .graph import Graph, Node, squeezed_dims
-from .grouping import Group, Grouping
+from .group import Group
+from .grouping import Grouping
 from .inline import cost
 from .join import Joins
 from .order import ordered

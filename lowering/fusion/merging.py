@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from ..indexing import terms
-from .grouping import Group, Grouping
+from .group import Group
+from .grouping import Grouping
 
 # Reductions to a scalar of at most this many elements need nothing in common to be one launch.
 SMALL = 4096

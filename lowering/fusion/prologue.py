@@ -13,7 +13,8 @@ from ..linalg.write import attribute_text
 from ..operands import meetings
 from ..products import KINDS
 from .graph import Loop, Node, squeezed, squeezed_dims
-from .grouping import Group, Grouping, Refusal
+from .group import Group, Refusal
+from .grouping import Grouping
 from .inline import cost
 
 # What hides one operation of a GPU's other units: so many multiply-adds of its tensor cores, or the

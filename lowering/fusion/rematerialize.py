@@ -13,7 +13,8 @@ from functools import partial
 from ..indexing import Dims
 from ..linalg.body import Body
 from .graph import Graph, squeezed_dims
-from .grouping import Group, Grouping, Refusal
+from .group import Group, Refusal
+from .grouping import Grouping
 from .inline import cost
 from .prologue import check_prologue, make_prologue
 

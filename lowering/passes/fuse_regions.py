@@ -19,7 +19,8 @@ from keras_triton.kernels import spec
 
 from ..errors import RegionError
 from ..fusion.graph import Graph, Node, read_graph
-from ..fusion.grouping import Group, Grouping, Limits
+from ..fusion.group import Group, Limits
+from ..fusion.grouping import Grouping
 from ..fusion.inline import inline_producers
 from ..fusion.join import Joins, resolve_pieces
 from ..fusion.kernel_text import Kernel, write_kernel
