@@ -23,6 +23,10 @@ from keras_triton.lowering.passes.plan_buffers import PlanBuffers
 from keras_triton.lowering.pipeline import lower
 from keras_triton.lowering.plan import Copy
 from keras_triton.lowering.plan_reader import read_plan
+from keras_triton.runtime import Program
+from keras_triton.targets.choice import choose
+
+CPU = torch.device("cpu")
 
 
 def footprint_of(module):
@@ -168,3 +172,84 @@ def test_fit_memory_refuses_what_is_no_launch():
         return %0 : tensor<4xf32> } }""")
     with pytest.raises(LoweringError, match=r"arith\.addf cannot stand"):
         FitMemory(0.5).run(module)
+
+
+SQUARE = "tensor<32x32xf32>"
+ONE, PAIR = f": ({SQUARE}) -> {SQUARE}", f": ({SQUARE}, {SQUARE}) -> {SQUARE}"
+PRODUCT = f"{{transpose_a = false, transpose_b = false}} {PAIR}"
+EXP = f'%e = "keras.exp"(%d) {ONE}'
+TURNED = f'%t = "keras.transpose"(%d) {{permutation = array<i64: 1, 0>}} {ONE}'
+
+
+def planned(body, results):
+    """The module and the plan of a product (%d), of `body`, and of a product of what that makes (%e)."""
+    kinds = ", ".join([SQUARE] * len(results.split(",")))
+    module = parse(f"""module attributes {{keras.stage = "keras"}} {{
+      func.func @main(%x: {SQUARE} {{keras.name = "x"}}) -> ({kinds}) {{
+        %d = "keras.matmul"(%x, %x) {PRODUCT}
+        {body}
+        %f = "keras.matmul"(%e, %x) {PRODUCT}
+        return {results} : {kinds} }} }}""")
+    return module, read_plan(lower(module, epilogues=False))
+
+
+@pytest.mark.parametrize(
+    ("body", "results", "buffers"),
+    [
+        (EXP, "%f", 1),
+        (f'%e = "keras.add"(%d, %x) {PAIR}', "%f", 1),
+        (f'%e = "keras.add"(%d, %d) {PAIR}', "%f", 1),
+        # It is read again, or not where its place is.
+        (f'{EXP} %g = "keras.matmul"(%d, %e) {PRODUCT}', "%f, %g", 2),
+        (f'{TURNED} %e = "keras.exp"(%t) {ONE}', "%f", 2),
+        (f'{TURNED} %e = "keras.add"(%t, %d) {PAIR}', "%f", 2),
+        # Nothing is made in the memory of an argument that stays.
+        (f'%e = "keras.exp"(%x) {ONE} %g = "keras.add"(%d, %e) {PAIR}', "%f, %g", 2),
+    ],
+)
+def test_what_is_made_element_by_element_of_a_dying_value_takes_its_place(body, results, buffers):
+    module, plan = planned(body, results)
+    assert plan.arena_bytes == 4096 * buffers
+    x = torch.rand(32, 32)
+    made = choose("cpu", CPU).compile(plan.kernels, {})
+    found = Program(plan, {name: each.executor for name, each in made.items()}, CPU)([x])
+    for one, other in zip(found, interpret.run(module, [x], exact=True), strict=True):
+        torch.testing.assert_close(one, other.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_argument_is_overwritten_after_all_have_read_it():
+    """But for those that need the new value."""
+    calls = {
+        "later": "%1 = call @next(%s) : (tensor<8xf32>) -> tensor<8xf32>\n"
+        "%2 = call @use(%s) : (tensor<8xf32>) -> tensor<8xf32>",
+        "of both": "%1 = call @next(%s) : (tensor<8xf32>) -> tensor<8xf32>\n"
+        "%2 = call @both(%s, %1) : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>",
+    }
+    for kind, copies in (("later", 0), ("of both", 1)):
+        module = parse(f"""module attributes {{keras.stage = "regions"}} {{
+          {elementwise("next", 1)} {elementwise("use", 1)} {elementwise("both", 2)}
+          func.func @main(%s: tensor<8xf32> {{keras.name = "s", keras.donated = 0 : i64}})
+              -> (tensor<8xf32>, tensor<8xf32>) {{
+            {calls[kind]}
+            return %1, %2 : tensor<8xf32>, tensor<8xf32> }} }}""")
+        plan = read_plan(PlanBuffers().run(OrderLaunches().run(module)))
+        assert sum(isinstance(step, Copy) for step in plan.steps) == copies, kind
+
+
+def elementwise(name, inputs):
+    """A kernel that adds one, or its two inputs."""
+    names = [f"%a{i}" for i in range(inputs)]
+    values = ", ".join(f"%v{i}: f32" for i in range(inputs))
+    other = "%v1" if inputs == 2 else "%v0"
+    maps = ", ".join(["affine_map<(i) -> (i)>"] * (inputs + 1))
+    return f"""func.func private @{name}({", ".join(f"{n}: tensor<8xf32>" for n in names)}) -> tensor<8xf32>
+        attributes {{keras.kernel = "loop", keras.layers = []}} {{
+      %0 = tensor.empty() : tensor<8xf32>
+      %1 = linalg.generic {{indexing_maps = [{maps}], iterator_types = ["parallel"]}}
+          ins({", ".join(names)} : {", ".join(["tensor<8xf32>"] * inputs)}) outs(%0 : tensor<8xf32>)
+          attrs = {{keras.op = "add"}} {{
+      ^bb0({values}, %out: f32):
+        %s = arith.addf %v0, {other} : f32
+        linalg.yield %s : f32
+      }} -> tensor<8xf32>
+      return %1 : tensor<8xf32> }}"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlir import ir
@@ -29,6 +29,7 @@ class Footprint:
             still reads an argument that it overwrites, and calls of torch that draw from the same
             random numbers.
         overwritten: argument -> the step that makes its new value.
+        candidates: root -> roots whose memory it could take where they die as it is made.
     """
 
     program: Program
@@ -37,6 +38,7 @@ class Footprint:
     inside: list[int] = field(default_factory=list)
     needs: list[frozenset[int]] = field(default_factory=list)
     overwritten: dict[int, int] = field(default_factory=dict)
+    candidates: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def kept(self) -> frozenset[int]:
@@ -51,11 +53,23 @@ class Footprint:
         found, now = [], 0
         for place, step in enumerate(order):
             fresh = self.touches[step] - begun
+            dying = {root for root in self.touches[step] if last[root] == place}
             begun |= fresh
             now += sum(self.nbytes[root] for root in fresh)
-            found.append(now + self.inside[step])
-            now -= sum(self.nbytes[root] for root in self.touches[step] if last[root] == place)
+            found.append(now + self.inside[step] - self._taken_over(fresh, dying))
+            now -= sum(self.nbytes[root] for root in dying)
         return found
+
+    def _taken_over(self, fresh: Iterable[int], dying: set[int]) -> int:
+        """The bytes of dying roots that fresh ones take over."""
+        total, left = 0, {root for root in dying if self.nbytes[root]}
+        for root in sorted(fresh):
+            if self.nbytes[root]:
+                old = next((old for old in self.candidates.get(root, ()) if old in left), None)
+                if old is not None:
+                    left.remove(old)
+                    total += self.nbytes[old]
+        return total
 
     def peak(self, order: Sequence[int]) -> int:
         """The most bytes in use at once."""
@@ -86,6 +100,7 @@ def footprint(
             found.needs[number] |= drawing
             drawing = frozenset([number])
         writer |= dict.fromkeys(step.roots, number)
+        found.candidates |= overwriting.candidates(program, number)
         loop = loop_of(known[step.callee])
         bodies = [
             footprint(known, body, donated, overwriting)
@@ -95,9 +110,28 @@ def footprint(
     for argument, result in donated[name].items():
         maker = program.maker.get(program.results[result].root)
         if maker is not None:
-            readers = {n for n in range(maker) if argument in found.touches[n]}
+            readers = {n for n, touched in enumerate(found.touches) if argument in touched} - {
+                maker
+            }
+            # Those that need what is made must find a copy of the old value.
+            if max(readers, default=0) > maker and readers & _after(found.needs, maker):
+                readers = {n for n in readers if n < maker}
             found.needs[maker] |= readers
             found.overwritten[argument] = maker
+    return found
+
+
+def _after(needs: Sequence[frozenset[int]], step: int) -> set[int]:
+    """The steps that need a step, or what needs it."""
+    readers: dict[int, list[int]] = {}
+    for number, before in enumerate(needs):
+        for other in before:
+            readers.setdefault(other, []).append(number)
+    found, waiting = {step}, [step]
+    while waiting:
+        new = [n for n in readers.get(waiting.pop(), ()) if n not in found]
+        found.update(new)
+        waiting += new
     return found
 
 

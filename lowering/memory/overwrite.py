@@ -50,6 +50,25 @@ class Overwriting:
         last = program.last_use[start.root] == number
         return start.root if once and last and program.is_whole(start) else None
 
+    def candidates(self, program: Program, number: int) -> dict[int, list[int]]:
+        """For roots that a step makes, the roots whose memory each could take: of as many elements as long,
+        and read only where the step makes the element in their place. Whether they die there is left open.
+        """
+        step, found = program.steps[number], dict[int, list[int]]()
+        regions = [] if loop_of(self.known[step.callee]) else self._instances(step.callee)
+        if any(region.reduction for region in regions):  # its sweeps may store early
+            return found
+        for k, result in enumerate(step.results):
+            for i, part in enumerate(step.inputs):
+                alone = sum(other.root == part.root for other in (*step.inputs, *step.results)) == 1
+                alike = part.type.size == result.type.size and (
+                    part.type.torch_dtype.itemsize == result.type.torch_dtype.itemsize
+                )
+                whole = program.is_whole(part) and program.is_whole(result)
+                if alone and alike and whole and _elementwise(regions, i, k):
+                    found.setdefault(result.root, []).append(part.root)
+        return found
+
     def updates(self, kernel: str) -> Mapping[int, int]:
         """The results of a kernel that lie in the memory of an argument: result -> argument."""
         if kernel_kind(self.known[kernel]) != "loop":

@@ -1,6 +1,7 @@
 """Decides where every value of a module's functions lives.
 
-Values that die share one arena. A result is written where its reader wants it by the step that makes
+Values that die share one arena; what a step makes element by element of one that dies there takes its
+place. A result is written where its reader wants it by the step that makes
 it: an output into the output, the new value of a donated argument over the argument, when nothing
 reads the old value afterwards and the step reads each old element only to make the new one in its
 place. The body of a loop is planned once; its temporaries lie in the same place in every iteration.
@@ -141,7 +142,7 @@ class Planner:
         program = layout.program
         held: set[int] = set()
         for number, step in enumerate(program.steps):
-            replaced = self._place_results(layout, step)
+            replaced = self._place_results(layout, number)
             held = held - replaced | {r for r in step.roots if layout.places[r].base == "arena"}
             loop = loop_of(self.known[step.callee])
             if loop is not None:
@@ -152,18 +153,22 @@ class Planner:
             held -= dead
         return held
 
-    def _place_results(self, layout: Layout, step: Step) -> set[int]:
+    def _place_results(self, layout: Layout, number: int) -> set[int]:
         """Places a step's results; returns the roots whose part of the arena is a result's now."""
-        replaced = set()
-        for root in step.roots:
+        program, replaced = layout.program, set[int]()
+        candidates = self.overwriting.candidates(program, number)
+        for root in program.steps[number].roots:
             if root in layout.places:
                 continue
-            start = self.overwriting.replaced(layout.program, root)
-            if start is not None and layout.places[start].base == "arena":
-                layout.places[root] = layout.places[start]
-                replaced.add(start)
+            start = self.overwriting.replaced(program, root)
+            dying = (r for r in candidates.get(root, ()) if program.last_use[r] == number)
+            for old in (*dying, *([] if start is None else [start])):
+                if layout.places[old].base == "arena" and old not in replaced:
+                    layout.places[root] = layout.places[old]
+                    replaced.add(old)
+                    break
             else:
-                nbytes = layout.program.types[root].nbytes
+                nbytes = program.types[root].nbytes
                 layout.places[root] = Place("arena", self.arena.take(nbytes))
         return replaced
 

@@ -14,15 +14,34 @@ def best_order(steps: Footprint) -> list[int]:
 
 
 def orders(steps: Footprint) -> tuple[list[int], list[int], list[int]]:
-    """The program's own order, and two that a greedy rule makes of it.
+    """The program's own order, but for what overwrites an argument that others still read, and two that a
+    greedy rule makes of it.
 
     Forward, a step that frees at least what it takes runs as soon as it can: the update of a parameter
     as soon as its gradient is there. Backward, the same rule lets a step that takes more than it frees
     wait until its result is needed.
     """
-    own = list(range(len(steps.needs)))
+    own = _own(steps)
     sooner = _greedy(steps, own, backward=False)
     return own, sooner, _greedy(steps, sooner, backward=True)
+
+
+def _own(steps: Footprint) -> list[int]:
+    """The steps in order, each after what it needs."""
+    readers: dict[int, list[int]] = {}
+    for step, before in enumerate(steps.needs):
+        for other in before:
+            readers.setdefault(other, []).append(step)
+    waits = [len(before) for before in steps.needs]
+    ready = [step for step, count in enumerate(waits) if not count]
+    made = []
+    while ready:
+        made.append(heappop(ready))
+        for step in readers.get(made[-1], ()):
+            waits[step] -= 1
+            if not waits[step]:
+                heappush(ready, step)
+    return made
 
 
 def _greedy(steps: Footprint, order: Sequence[int], *, backward: bool) -> list[int]:

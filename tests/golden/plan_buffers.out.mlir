@@ -118,11 +118,11 @@ module attributes {keras.stage = "plan"} {
       %view_1 = memref.view %arg7[%c128][] : memref<192xi8> to memref<4x2xf32>
       call @softmax_softmax_1(%view, %view_1) : (memref<4x2xf32>, memref<4x2xf32>) -> ()
       call @loss_sum_2(%view_1, %arg6) : (memref<4x2xf32>, memref<f32>) -> ()
-      call @dense_select_3(%view_0, %view_1, %view) : (memref<4x2xi1>, memref<4x2xf32>, memref<4x2xf32>) -> ()
-      %view_2 = memref.view %arg7[%c64][] : memref<192xi8> to memref<2xf32>
-      call @dense_sum_4(%view, %view_2) : (memref<4x2xf32>, memref<2xf32>) -> ()
-      %view_3 = memref.view %arg7[%c128][] : memref<192xi8> to memref<3x2xf32>
-      call @dense_matmul_5(%arg0, %view, %view_3) : (memref<4x3xf32>, memref<4x2xf32>, memref<3x2xf32>) -> ()
+      call @dense_select_3(%view_0, %view_1, %view_1) : (memref<4x2xi1>, memref<4x2xf32>, memref<4x2xf32>) -> ()
+      %view_2 = memref.view %arg7[%c0][] : memref<192xi8> to memref<2xf32>
+      call @dense_sum_4(%view_1, %view_2) : (memref<4x2xf32>, memref<2xf32>) -> ()
+      %view_3 = memref.view %arg7[%c64][] : memref<192xi8> to memref<3x2xf32>
+      call @dense_matmul_5(%arg0, %view_1, %view_3) : (memref<4x3xf32>, memref<4x2xf32>, memref<3x2xf32>) -> ()
       call @optimizer_x2_0(%arg3, %view_3, %arg5, %arg1, %arg4, %view_2, %arg5, %arg2, %arg3, %arg1, %arg4, %arg2) : (memref<3x2xf32>, memref<3x2xf32>, memref<f32>, memref<3x2xf32>, memref<2xf32>, memref<2xf32>, memref<f32>, memref<2xf32>, memref<3x2xf32>, memref<3x2xf32>, memref<2xf32>, memref<2xf32>) -> ()
       return
     }
