@@ -36,7 +36,8 @@ def empty_like(tensor: torch.Tensor) -> torch.Tensor:
 
 def untraced(make: Callable[[], Made]) -> Made:
     """What `make()` gives, without a trace in the graph."""
-    with disable_proxy_modes_tracing(), disable_functional_mode():
+    no_modes = torch._C.DisableTorchFunction()  # that of a loop's body asks for nodes
+    with disable_proxy_modes_tracing(), disable_functional_mode(), no_modes:
         return make()
 
 

@@ -19,6 +19,14 @@ from keras_triton.lowering.mlir import TORCH_DTYPES, TensorType
 NAN, INF = float("nan"), float("inf")
 TILED = {"window": (2, 3), "strides": (2, 3), "pads": (0, 0, 0, 0)}
 POOLING = ("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad")
+STATISTICS = {"layer_norm_grad": slice(2, 4)} | {
+    f"linear_cross_entropy_{part}_grad": slice(4, 6) for part in ("input", "weight")
+}
+CALLS = {"linear": {"matmul"}, "linear_cross_entropy": {"matmul", "cross_entropy"}} | {
+    f"linear_cross_entropy_{part}_grad": {"matmul", "cross_entropy_grad"}
+    for part in ("input", "weight")
+}
+"""Of what becomes calls again, the ops."""
 SPECIAL_ROWS = torch.tensor(
     [
         [1.0, NAN, 3.0, -2.0, 0.0],
@@ -34,8 +42,9 @@ SPECIAL_ROWS = torch.tensor(
 def typed(name: str, inputs: list[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
     """Floats in `dtype`, statistics of half types in float32."""
     converted = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
-    if name == "layer_norm_grad" and dtype != torch.float64:
-        converted[2:4] = [x.float() for x in converted[2:4]]
+    statistics = STATISTICS.get(name)
+    if statistics and dtype != torch.float64:
+        converted[statistics] = [x.float() for x in converted[statistics]]
     return converted
 
 
@@ -92,7 +101,7 @@ def test_means_the_same(name, dtype):
     used = {op.name.removeprefix("keras.") for op in ops_of(plain)}
     assert name not in used
     templates = {op for op in used & set(dialect.OPS) if dialect.OPS[op].template}
-    assert templates == ({"matmul"} if name == "linear" else set())
+    assert templates == CALLS.get(name, set())
     assert {mlir.layer_of(op) for op in ops_of(plain)} <= {"m/layer", ""}
     for made, expected in zip(run(plain, inputs), run(module, inputs), strict=True):
         # Constants such as epsilon are rounded to float32 where the compute dtype is.
