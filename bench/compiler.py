@@ -136,6 +136,7 @@ def _counted(launches: Sequence[Launch]) -> dict[str, int]:
 def _workspace(target: str, plan: Plan, call: Call) -> int:
     """What torch makes of a launch before it is copied to its place."""
     from keras_triton.kernels import spec
+    from keras_triton.lowering import emit_llvm
     from keras_triton.lowering.peak import result_bytes
     from keras_triton.lowering.region import kernel_kind
     from keras_triton.vendor import CALLS
@@ -143,7 +144,8 @@ def _workspace(target: str, plan: Plan, call: Call) -> int:
     kind = kernel_kind(plan.kernels[call.kernel])
     ours = {"loop", "multi", *spec.all_specs()}
     if target == "cpu":
-        ours = {"loop", "multi", *(name for name, (_, _, copied) in CALLS.items() if not copied)}
+        in_place = (name for name, (_, _, copied) in CALLS.items() if not copied)
+        ours = {*emit_llvm.KINDS, *in_place}
     return 0 if kind in ours else result_bytes(call)
 
 
