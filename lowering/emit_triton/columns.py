@@ -11,8 +11,9 @@ from keras_triton.kernels.problem import next_power_of_two
 from .. import sizes
 from ..region import Region
 from ..templates import TemplateKernel
-from .function import OPEN, Function, FunctionBuilder, Tiling
+from .function import FunctionBuilder
 from .kernel import GeneratedLaunch
+from .tiling import OPEN, Function, Tiling
 
 ROWS, PARTS = 32, 64
 

@@ -22,7 +22,6 @@ from ..errors import EmitError
 from ..mlir import TensorType, layer_of
 from ..region import Region, kernel_kind, read_instances, read_region
 from .config import SPACE, LoopConfig
-from .function import OPEN, WIDE, Function, Tiling
 from .gates import emit_gates, problem_of_gates
 from .index import Domain
 from .kernel import GeneratedKernel, GeneratedLaunch
@@ -32,6 +31,7 @@ from .products import emit_products, problem_of_products
 from .split import split_functions
 from .tables import ALIGNMENT, InstanceTable
 from .template import emit_template, problem_of, spec_of
+from .tiling import OPEN, WIDE, Function, Tiling
 
 JOINED = {
     "products": (emit_products, problem_of_products),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..region import Region
-from .function import Function, FunctionBuilder, Tiling
+from .function import FunctionBuilder
+from .tiling import Function, Tiling
 
 
 def levels(region: Region) -> list[int]:

@@ -15,9 +15,10 @@ from .. import sizes
 from ..errors import EmitError
 from ..lookups import Lookup
 from ..region import Read, Region
-from .function import WIDE, FunctionBuilder, Tiling
+from .function import FunctionBuilder
 from .index import Coordinate
 from .source import Assign, Value
+from .tiling import WIDE, Tiling
 
 LANGUAGE_ELEMENTS = {
     "f64": "tl.float64", "f32": "tl.float32", "f16": "tl.float16", "bf16": "tl.bfloat16",

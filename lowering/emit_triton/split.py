@@ -14,8 +14,9 @@ from keras_triton.kernels.problem import next_power_of_two
 
 from ..mlir import TensorType
 from ..region import Region
-from .function import Function, FunctionBuilder, Tiling
+from .function import FunctionBuilder
 from .loop import at_level, levels
+from .tiling import Function, Tiling
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from ..indexing import rename
 from ..region import Read, Region, Stage
 from ..templates import Prologue, TemplateKernel, columns_first
 from .body import emit_body
-from .function import FunctionBuilder, Tiling
+from .function import FunctionBuilder
 from .index import Coordinate
 from .source import LANGUAGE_DTYPES, Value
+from .tiling import Tiling
 
 
 class TileBuilder(FunctionBuilder):
