@@ -21,7 +21,7 @@ from .bound_program import BoundProgram, Compile, Program
 from .capture import ROOT_LAYER, capture
 from .capture_errors import CaptureError
 from .captured import Captured
-from .families import Family, batches_of, family_with
+from .families import Family, batches_of, family_with, reopened
 from .journal import new_counts, record_closed, record_refusal
 from .signature import Arguments, NotExpressible, Shapes, Symbolic, sign
 from .symbolic_size import Axes
@@ -169,6 +169,7 @@ class CompiledFunction:
         shapes, family = arguments.shapes, None
         if self.opens_sizes and not (self.free and torch.is_grad_enabled()):
             family = family_with(shapes, self._seen.get(form, ()))
+            family = family or reopened(shapes, self._families.get(form, ()))
             if family is None and self.batch_varies:
                 family = batches_of(shapes)
         if family is None or (form, family.places) in self._closed:

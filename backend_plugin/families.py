@@ -63,3 +63,16 @@ def family_with(shapes: Shapes, others: Iterable[Shapes]) -> Family | None:
         if places and family.size_of(shapes) is not None and family.size_of(other) is not None:
             return family
     return None
+
+
+def reopened(shapes: Shapes, families: Iterable[Family]) -> Family | None:
+    """The family of `shapes` with the open axes of the first of `families` that has the same ranks: what
+    varied beside other sizes is expected to vary beside these.
+    """
+    ranks = [len(shape) for shape in shapes]
+    for known in families:
+        family = Family(shapes, known.places)
+        alike = ranks == [len(shape) for shape in known.shapes]
+        if alike and family.size_of(shapes) is not None:
+            return family
+    return None

@@ -16,7 +16,7 @@ from keras import layers, ops
 
 import keras_triton
 from keras_triton import sized_program
-from keras_triton.families import batches_of, family_with
+from keras_triton.families import batches_of, family_with, reopened
 from keras_triton.targets.triton import TritonTarget
 
 SIZES = [7, 2, 64, 65, 33, 16, 130]
@@ -39,6 +39,12 @@ def test_families():
     assert family_with(first, [first]) is None
     assert batches_of(first).axes == family.axes
     assert batches_of(shapes((), (1, 4))) is None
+    other = reopened(
+        shapes((3, 8), (3,)), [family_with(shapes((2, 5), (9,)), [shapes((2, 6), (9,))])]
+    )
+    assert other.axes == {0: (1,)}, "lengths vary in a smaller batch, too"
+    assert reopened(shapes((3, 1), (3,)), [other]) is None
+    assert reopened(shapes((3, 8, 1), (3,)), [other]) is None
 
 
 def classifier(**options):
@@ -150,6 +156,17 @@ def test_twenty_lengths_compile_at_most_three_times(part):
             assert (counts.compiled, counts.op_by_op) == (20, 0)
             assert counts.captures <= 3
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_lengths_of_whole_and_of_ragged_batches_compile_three_times():
+    random = np.random.default_rng(1)
+    sizes = [(3 if step % 5 == 4 else 4, 4 + step * 7 % 20) for step in range(20)]
+    model = tagger(attention)
+    for size in sizes:
+        x = random.integers(1, 30, size)
+        model.train_on_batch(x, np.roll(x, 1, 1))
+    counts = model.train_function.step.counts
+    assert (counts.captures, counts.compiled, counts.op_by_op) == (3, 20, 0)
 
 
 @pytest.mark.parametrize("part", [attention, recurrence, convolution])
