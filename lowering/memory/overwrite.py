@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mlir import ir
 
+from ..indexing import map_dims
 from ..loops import carries_of, loop_of
+from ..mlir import TensorType
 from ..region import Region, kernel_kind, read_instances, read_region
-from .program import Program
+from .program import Part, Program
 
 
 class Overwriting:
@@ -55,18 +58,19 @@ class Overwriting:
         and read only where the step makes the element in their place. Whether they die there is left open.
         """
         step, found = program.steps[number], dict[int, list[int]]()
-        regions = [] if loop_of(self.known[step.callee]) else self._instances(step.callee)
-        if any(region.reduction for region in regions):  # its sweeps may store early
+        if kernel_kind(self.known[step.callee]) != "loop":
             return found
-        for k, result in enumerate(step.results):
-            for i, part in enumerate(step.inputs):
-                alone = sum(other.root == part.root for other in (*step.inputs, *step.results)) == 1
-                alike = part.type.size == result.type.size and (
-                    part.type.torch_dtype.itemsize == result.type.torch_dtype.itemsize
-                )
-                whole = program.is_whole(part) and program.is_whole(result)
-                if alone and alike and whole and _elementwise(regions, i, k):
-                    found.setdefault(result.root, []).append(part.root)
+        pairs = [
+            (i, k)
+            for k, result in enumerate(step.results)
+            for i, part in enumerate(step.inputs)
+            if _could_share(program, part, result)
+            and sum(other.root == part.root for other in (*step.inputs, *step.results)) == 1
+        ]
+        moments = _pointwise(self.known[step.callee]) if pairs else None
+        for i, k in pairs:
+            if moments and moments.read[i] <= moments.made[k]:
+                found.setdefault(step.results[k].root, []).append(step.inputs[i].root)
         return found
 
     def updates(self, kernel: str) -> Mapping[int, int]:
@@ -115,3 +119,51 @@ def _elementwise(regions: Sequence[Region], argument: int, result: int) -> bool:
             if number > writer or stage.kind != region.stages[writer].kind or not own_place:
                 return False
     return True
+
+
+def _could_share(program: Program, old: Part, new: Part) -> bool:
+    """Whether two parts are whole values of as many elements, equally long."""
+    return (
+        old.type.size == new.type.size
+        and old.type.torch_dtype.itemsize == new.type.torch_dtype.itemsize
+        and program.is_whole(old)
+        and program.is_whole(new)
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Which loop of a kernel is the last to read each argument (-1: none), and makes each result. It may
+    store that at once.
+    """
+
+    read: Sequence[int]
+    made: Sequence[int]
+
+
+def _pointwise(function: ir.OpView) -> _Moments | None:
+    """None of a kernel that reads anything as large as its results but where it makes the element in that
+    place. (A region would tell it too, and takes a hundred times as long to read.)
+    """
+    block = function.regions[0].blocks[0]
+    ops = [view.operation for view in block.operations]
+    generics = [op for op in ops if op.name == "linalg.generic"]
+    made, read = dict[ir.Value, int](), dict[ir.Value, int]()
+    for number, op in enumerate(generics):
+        maps = [map_dims(each) for each in op.attributes["indexing_maps"]]
+        whole = tuple(range(len(op.attributes["iterator_types"])))
+        inner = op.regions[0].blocks[0].operations
+        if maps[-1] != whole or any(each.operation.name == "tensor.extract" for each in inner):
+            return None
+        extents = TensorType.of(op.results[0]).size
+        for value, dims in zip(op.operands, maps, strict=True):
+            if dims != whole and TensorType.of(value).size == extents:
+                return None
+        made |= dict.fromkeys(op.results, number)
+        read |= dict.fromkeys(op.operands, number)
+    if len({TensorType.of(op.results[0]).size for op in generics}) != 1:
+        return None
+    if not all(value in made for value in ops[-1].operands):
+        return None
+    last = [read.get(argument, -1) for argument in block.arguments]
+    return _Moments(last, [made[value] for value in ops[-1].operands])
