@@ -72,6 +72,7 @@ from . import (
     norm_grad,
     pool,
     products,
+    scatter,
     softmax,
 )
 from .device import INTERPRETER, Device, of_capability, of_cuda
@@ -85,7 +86,7 @@ from .spec import KernelSpec, all_specs, get, register
 
 TEMPLATES = (
     *(conv, conv_grad, gates, linear_loss, linear_loss_grad, loss, matmul, norm, norm_grad, pool),
-    *(products, softmax),
+    *(products, scatter, softmax),
 )
 """The modules whose import registers the templates."""
 

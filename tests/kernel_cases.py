@@ -38,6 +38,16 @@ def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Gene
         tensors["target"] = torch.randint(logits.shape[1], logits.shape[:1], generator=generator)
         if "lse" in tensors:
             tensors["lse"] = torch.logsumexp(logits, -1).float()
+    if name == "scatter":
+        # One row has most of the updates, and some updates no row.
+        found = torch.randint(
+            -1, problem.attrs["rows"] + 1, (problem.operands[1].size,), generator=generator
+        )
+        found = torch.where(torch.rand(found.shape, generator=generator) < 0.6, 1, found)
+        tensors["indices"] = found.reshape(problem.shape(1)).to(tensors["indices"].dtype)
+        if not tensors["updates"].is_floating_point():
+            numbers = torch.randint(-50, 50, problem.shape(0), generator=generator)
+            tensors["updates"] = numbers.to(tensors["updates"].dtype)
     if name == "layer_norm_grad":
         x = tensors["x"].double()
         tensors["mean"] = x.mean(-1).to(tensors["mean"].dtype)

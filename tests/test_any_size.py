@@ -95,6 +95,16 @@ def pool(name):
     return template(name, given, list(given), [x], shape)
 
 
+def scatter(rows, fold):
+    """Updates of an open number, or rows of a table that is."""
+    updates = type_of((B, 5) if rows == 9 else (60, 5), "f32")
+    index = updates.replace("x5xf32", "xi64")
+    given = f'{{rows = {rows} : i64, fold = "{fold}"}}'
+    return template(
+        "scatter", {"u": updates, "i": index}, ["u", "i"], [type_of((rows, 5), "f32")], given
+    )
+
+
 def opened(text, static, symbolic=B):
     """A text with an extent, the first of a tensor, left open."""
     first = rf"(?<=tensor<){static}(?=x)|(?<=i64: ){static}(?=,)"
@@ -151,6 +161,8 @@ CASES = {
         name: lambda name=name: pool(name)
         for name in ("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad")
     },
+    "scatter: updates": lambda: scatter(9, "sum"),
+    "scatter: rows": lambda: scatter(B, "max"),
 }  # fmt: skip
 
 

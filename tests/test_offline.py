@@ -94,9 +94,19 @@ def test_float32_products_use_tensor_cores_when_asked(precision):
     assert report.spills == 0
 
 
+def index_problems():
+    for shape, cols, rows, dtype, fold in (
+        ((64, 1024), 768, 30522, "float32", "sum"),
+        ((65536,), 1, 4096, "int64", "max"),
+    ):
+        operands = [((*shape, cols), dtype), (shape, "int64")]
+        yield "scatter", Problem.of(operands, rows=rows, fold=fold)
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_row_and_pool_kernels_compile(capability):
-    for name, problem in (*row_problems("bfloat16"), *pool_problems("float32")):
+    problems = (*row_problems("bfloat16"), *pool_problems("float32"), *index_problems())
+    for name, problem in problems:
         for report in reports(name, problem, capability):
             assert report.spills == 0, (name, report.name)
             assert not report.tensor_core

@@ -14,6 +14,7 @@ from keras_triton.autotune.protocol import Candidate, Config, Key
 from keras_triton.autotune.store import Store
 from keras_triton.kernels.device import Device
 from keras_triton.lowering import emit_triton
+from keras_triton.lowering.dialect import attributes_of
 from keras_triton.lowering.mlir import TensorType
 from keras_triton.lowering.region import kernel_kind, read_region
 
@@ -70,12 +71,17 @@ def _trial(
     block = function.regions[0].blocks[0]
     results = [TensorType.of(value) for value in list(block.operations)[-1].operands]
     made: dict[str, list[torch.Tensor]] = {}
-    updated = read_region(function).updates if kernel_kind(function) == "loop" else {}
+    kind = kernel_kind(function)
+    updated = read_region(function).updates if kind == "loop" else {}
+    # Updates of two rows only would take as long as no table's do.
+    numbers = attributes_of(block.operations[0].operation)["rows"] if kind == "scatter" else 2
 
     def tensors() -> dict[str, list[torch.Tensor]]:
         # Made at the first trial: most kernels are never tuned.
         if not made:
-            made["inputs"] = [_random(TensorType.of(argument)) for argument in block.arguments]
+            made["inputs"] = [
+                _random(kind, numbers) for kind in map(TensorType.of, block.arguments)
+            ]
             made["expected"] = evaluate(function, made["inputs"], exact=True)
             made["inputs"] = [tensor.to(place) for tensor in made["inputs"]]
             made["outputs"] = [
@@ -99,10 +105,11 @@ def _trial(
     return build, check
 
 
-def _random(kind: TensorType) -> torch.Tensor:
+def _random(kind: TensorType, numbers: int) -> torch.Tensor:
+    """Floats below 1, or integers below `numbers`."""
     if kind.is_float:
         return torch.rand(kind.shape).to(kind.torch_dtype)
-    return torch.randint(0, 2, kind.shape).to(kind.torch_dtype)
+    return torch.randint(0, numbers, kind.shape).to(kind.torch_dtype)
 
 
 def _close(got: torch.Tensor, want: torch.Tensor) -> bool:

@@ -66,7 +66,7 @@ module attributes {keras.stage = "regions"} {
     } -> tensor<2x3xf32>
     return %4 : tensor<2x3xf32>
   }
-  func.func private @embedding_scatter_3(%arg0: tensor<2x4x3xf32>, %arg1: tensor<2x4xi64>) -> tensor<5x3xf32> attributes {keras.kernel = "scatter", keras.layers = ["model/embedding/grad"]} {
+  func.func private @embedding_scatter_3(%arg0: tensor<2x4x3xf32>, %arg1: tensor<2x4xi64>) -> tensor<5x3xf32> attributes {keras.kernel = "scatter", keras.layers = ["model/embedding/grad"], keras.reason = ["embedding_gather_add_1: different kinds of kernel", "embedding_lt_add_select_0: different kinds of kernel"]} {
     %0 = "keras.scatter"(%arg0, %arg1) {fold = "sum", rows = 5 : i64} : (tensor<2x4x3xf32>, tensor<2x4xi64>) -> tensor<5x3xf32>
     return %0 : tensor<5x3xf32>
   }
