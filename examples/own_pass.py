@@ -1,7 +1,8 @@
 """A pass and a kernel of one's own, from outside the package.
 
-Keras's `cumprod` has no kernel in keras-triton: torch runs it, and reports say so. A model of survival
-(the chance to outlive each interval is the product of the chances to outlive those before) ends in one.
+`torch.logcumsumexp` has no kernel in keras-triton: torch runs it, and reports say so. A model of when
+something happens ends in one, if it works with logarithms: the chance that it has happened by the end of an
+interval is the sum of the chances of that and all earlier ones.
 Here a new op, its Triton kernel, its call on a CPU and a pass that puts the op in place of the call of
 torch make it a part of the compiled step.
 
@@ -48,17 +49,24 @@ def infer(types, attributes):
     return [types[0]]
 
 
-@define("running_product", "x", infer, template=True)
-def running_product(xs, attributes):
-    """y[i, j] = x[i, 0] * ... * x[i, j]."""
-    return [torch.cumprod(xs[0], -1)]
+@define("running_logsumexp", "x", infer, template=True)
+def running_logsumexp(xs, attributes):
+    """y[i, j] = log(exp(x[i, 0]) + ... + exp(x[i, j]))."""
+    return [torch.logcumsumexp(xs[0], -1)]
 
 
 # The kernel on a GPU, a tile of whole rows a program; `EPILOGUE` stores the result.
 
 
 @triton.jit
-def running_product_kernel(
+def joined(a, b):
+    """log(exp(a) + exp(b)), whose exponentials do not overflow."""
+    low, high = tl.minimum(a, b), tl.maximum(a, b)
+    return tl.where(low == -float("inf"), high, high + tl.log(1 + tl.exp(low - high)))
+
+
+@triton.jit
+def running_logsumexp_kernel(
     x,
     outs,
     extras,
@@ -74,7 +82,8 @@ def running_product_kernel(
     columns = tl.arange(0, BLOCK_COLS).to(INDEX)[None, :]
     offset = rows * COLS + columns
     mask = (rows < ROWS) & (columns < COLS)
-    y = tl.cumprod(tl.load(x + offset, mask=mask, other=1.0).to(ACC), axis=1)
+    value = tl.load(x + offset, mask=mask, other=-float("inf")).to(ACC)
+    y = tl.associative_scan(value, 1, joined)
     EPILOGUE(y, rows, columns, offset, mask, outs, extras)
 
 
@@ -94,7 +103,7 @@ def refuse(config, problem, device):
 
 def plan(problem, config, epilogue):
     launch = Launch(
-        kernel=running_product_kernel,
+        kernel=running_logsumexp_kernel,
         pointers={"x": "x", **epilogue.pointers},
         constexprs={"EPILOGUE": epilogue.function, **rows.row_constexprs(problem, config)},
         grid=rows.row_grid(problem, config),
@@ -105,13 +114,13 @@ def plan(problem, config, epilogue):
 
 register(
     KernelSpec(
-        name="running_product",
+        name="running_logsumexp",
         operands=("x",),
         results=("out0",),
-        kernels=(running_product_kernel,),
+        kernels=(running_logsumexp_kernel,),
         infer=rows.same,
         plan=plan,
-        reference=lambda x: (torch.cumprod(x, -1),),
+        reference=lambda x: (torch.logcumsumexp(x, -1),),
         space=Space(rows.RowConfig, refuse, rows.guess),
         cases=tuple(Problem.of([case]) for case in rows.CASES),
         work=lambda problem: Work(2 * problem.operands[0].bytes, problem.operands[0].size),
@@ -123,19 +132,19 @@ register(
 # The same on a CPU.
 
 
-@vendor("running_product", "torch.cumprod")
-def running_product_on_cpu(xs, outs, attributes):
-    torch.cumprod(xs[0], -1, out=outs[0])
+@vendor("running_logsumexp", "torch.logcumsumexp")
+def running_logsumexp_on_cpu(xs, outs, attributes):
+    torch.logcumsumexp(xs[0], -1, out=outs[0])
 
 
 # The pass.
 
 
 @dataclass(frozen=True)
-class RaiseRunningProducts(pipeline.Pass):
-    """Calls of aten.cumprod along the last axis become keras.running_product."""
+class RaiseRunningSums(pipeline.Pass):
+    """Calls of aten.logcumsumexp along the last axis become keras.running_logsumexp."""
 
-    name: ClassVar[str] = "raise-running-products"
+    name: ClassVar[str] = "raise-running-sums"
     takes: ClassVar[str] = "keras"
     gives: ClassVar[str] = "keras"
 
@@ -146,14 +155,14 @@ class RaiseRunningProducts(pipeline.Pass):
             known = functions(made)
             for function in code(made).values():
                 for view in list(function.regions[0].blocks[0].operations):
-                    if callee(view) and is_running_product(known[callee(view)]):
+                    if callee(view) and is_running_sum(known[callee(view)]):
                         replace(view.operation)
         return made
 
 
-def is_running_product(function):
+def is_running_sum(function):
     extern = Extern.of(function)
-    if extern is None or extern.target != "aten.cumprod.default":
+    if extern is None or extern.target != "aten.logcumsumexp.default":
         return False
     (x,), (y,) = (
         map(TensorType.of, kinds) for kinds in (function.type.inputs, function.type.results)
@@ -170,16 +179,17 @@ def replace(call):
         matrix = build.reshape(
             call.operands[0], (kind.size // max(kind.shape[-1], 1), kind.shape[-1])
         )
-        made = build.reshape(build.emit("running_product", matrix), kind.shape)
+        made = build.reshape(build.emit("running_logsumexp", matrix), kind.shape)
     call.results[0].replace_all_uses_with(made)
     call.erase()
 
 
-def survival_model(features, intervals):
+def model_of_time(features, intervals):
     keras.utils.set_random_seed(0)
-    hazard = layers.Dense(intervals, activation="sigmoid", name="hazard")
-    survival = layers.Lambda(lambda h: keras.ops.cumprod(1 - h, axis=-1), name="survival")
-    model = keras.Sequential([keras.Input((features,)), hazard, survival])
+    # The logarithm of the chance that it happens in each interval.
+    chance = layers.Dense(intervals, activation="log_softmax", name="chance")
+    happened = layers.Lambda(lambda c: torch.logcumsumexp(c, -1).exp(), name="happened")
+    model = keras.Sequential([keras.Input((features,)), chance, happened])
     model.compile(keras.optimizers.Adam(0.02), "mse")
     return model
 
@@ -187,15 +197,15 @@ def survival_model(features, intervals):
 def main():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(256, 12)).astype("float32")
-    # Who has larger features is gone sooner.
-    last = np.clip(6 - 2 * x[:, 0] - x[:, 1], 0, 10)
-    y = (np.arange(10) < last[:, None]).astype("float32")
+    # It happens sooner to those with larger features.
+    when = np.clip(6 - 2 * x[:, 0] - x[:, 1], 0, 9)
+    y = (np.arange(10) >= when[:, None]).astype("float32")
 
-    model = survival_model(12, 10)
+    model = model_of_time(12, 10)
     print("without the pass")
     keras_triton.explain(model, x).print()
     wanted = model.predict(x, verbose=0)
-    with pipeline.inserted(RaiseRunningProducts(), before="canonicalize-keras"):
+    with pipeline.inserted(RaiseRunningSums(), before="canonicalize-keras"):
         print("with the pass")
         keras_triton.explain(model, x).print()
         furthest = np.abs(model.predict(x, verbose=0) - wanted).max()

@@ -63,6 +63,7 @@ functions must come from a file (Triton reads their source) and see ``triton.lan
 from . import (
     conv,
     conv_grad,
+    cumulate,
     gates,
     linear_loss,
     linear_loss_grad,
@@ -85,7 +86,19 @@ from .space import Dimension, Space, dimension
 from .spec import KernelSpec, all_specs, get, register
 
 TEMPLATES = (
-    *(conv, conv_grad, gates, linear_loss, linear_loss_grad, loss, matmul, norm, norm_grad, pool),
+    *(
+        conv,
+        conv_grad,
+        cumulate,
+        gates,
+        linear_loss,
+        linear_loss_grad,
+        loss,
+        matmul,
+        norm,
+        norm_grad,
+        pool,
+    ),
     *(products, scatter, softmax),
 )
 """The modules whose import registers the templates."""

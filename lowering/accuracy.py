@@ -112,6 +112,7 @@ BOUNDS: dict[str, Bound] = (
     | _sum("elements folded", _folded, "sum")
     | _slope("elements folded", _folded, "prod")
     | _sum("updates", lambda t, a: t[1].size, "scatter")
+    | _sum("elements of the axis", lambda t, a: t[0].shape[a["axis"]], "cumulate")
     | _sum("elements of the window + 1", lambda t, a: _window(t, a) + 1, "avg_pool2d avg_pool2d_grad", 2)
     | _sum("elements of the window", _window, "max_pool2d_grad")
     | _slope("row + 8", lambda t, a: _row(t, a) + 8, "softmax log_softmax cross_entropy layer_norm")

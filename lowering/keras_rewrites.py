@@ -237,16 +237,22 @@ def _scatter_of_nothing(op: ir.Operation, builder: OpBuilder) -> Value | None:
     return builder.full(start_of(attributes["fold"], kind.torch_dtype), kind.shape, kind.dtype)
 
 
-@rewrites("scatter")
-def _wide_scatter(op: ir.Operation, builder: OpBuilder) -> Value | None:
+@rewrites("scatter", "cumulate")
+def _folded_wide(op: ir.Operation, builder: OpBuilder) -> Value | None:
     """Half floats are folded in float32 and rounded once."""
-    x, indices = op.operands
-    kind = _kind(x)
+    x, *rest = op.operands
+    kind, name = _kind(x), op.name.removeprefix("keras.")
     wide = compute_dtype(kind.dtype)
     if not kind.is_float or kind.dtype == wide:
         return None
-    made = builder.emit("scatter", builder.cast(x, wide), indices, **_attributes(op))
+    made = builder.emit(name, builder.cast(x, wide), *rest, **_attributes(op))
     return builder.cast(made, kind.dtype)
+
+
+@rewrites("cumulate")
+def _cumulated_one(op: ir.Operation, builder: OpBuilder) -> Value | None:
+    (x,) = op.operands
+    return x if _kind(x).shape[_attributes(op)["axis"]] in (0, 1) else None
 
 
 @rewrites("concat")

@@ -388,6 +388,9 @@ def others() -> dict[str, Case]:
             {"rows": 5, "fold": "sum"},
             equals(lambda u, i: torch.einsum("ijd,ijr->rd", u, F.one_hot(i, 5).double())),
         ),
+        "cumulate": Case(
+            [normals(3, 7, 2)], {"axis": 1, "fold": "sum"}, numpy(lambda x: np.cumsum(x, 1))
+        ),
     }
 
 

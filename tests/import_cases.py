@@ -179,6 +179,22 @@ NATIVE: list[tuple[str, Function, tuple[torch.Tensor, ...]]] = [
         (x(5, 5), n(5, 4)),
     ),
     ("cumulated_ones", lambda a: [torch.ones_like(a, dtype=torch.int).cumsum(0)], (x(3, 2),)),
+    (
+        "cumulated",
+        gradient(lambda a: a.cumsum(1) * a + a.cumsum(0).tanh() + a.cumsum(-1)),
+        (x(3, 40, 5),),
+    ),
+    (
+        "cumulated_numbers",
+        lambda a, i: [
+            i.cumsum(1),
+            (a > 0).cumsum(0),
+            a.cumprod(1),
+            a.half()[:, :5].abs().cumsum(1),
+            i.cumprod(0),
+        ],
+        (x(3, 40), n(3, 40)),
+    ),
     ("nll", gradient(lambda a, i: -a.log_softmax(1).gather(1, i).mean()), (x(4, 5), n(4, 1))),
     (
         "conv",
@@ -227,7 +243,7 @@ EXTERN: list[tuple[str, Function, tuple[torch.Tensor, ...], list[str]]] = [
         (x(3, 4),),
         ["no dialect op for aten.topk.default"],
     ),
-    ("scan", lambda a: [a.cumsum(0)], (x(3),), ["no dialect op for aten.cumsum.default"]),
+    ("special", lambda a: [a.lgamma()], (x(3),), ["no dialect op for aten.lgamma.default"]),
     (
         "empty",
         lambda a: [a[:0] * 2],
@@ -262,8 +278,8 @@ EXTERN: list[tuple[str, Function, tuple[torch.Tensor, ...], list[str]]] = [
     ),
     (
         "dtype_argument",
-        lambda a: [torch.ops.aten.cumsum.default(a, 0, dtype=torch.float64)],
+        lambda a: [torch.ops.aten.linalg_vector_norm.default(a, 3, dtype=torch.float64)],
         (x(3),),
-        ["no dialect op for aten.cumsum.default"],
+        ["no dialect form of a vector norm of order 3"],
     ),
 ]

@@ -15,7 +15,8 @@ def inputs(spec: KernelSpec, problem: Problem) -> tuple[torch.Tensor, ...]:
     tensors = {}
     for name, operand in zip(spec.names(problem), problem.operands, strict=True):
         if operand.dtype in ("int64", "int32"):
-            tensors[name] = torch.zeros(operand.shape, dtype=getattr(torch, operand.dtype))
+            dtype = getattr(torch, operand.dtype)
+            tensors[name] = torch.randint(-50, 50, operand.shape, generator=generator, dtype=dtype)
         else:
             values = torch.randn(operand.shape, generator=generator, dtype=torch.float64)
             tensors[name] = values.to(getattr(torch, operand.dtype))
@@ -45,9 +46,6 @@ def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Gene
         )
         found = torch.where(torch.rand(found.shape, generator=generator) < 0.6, 1, found)
         tensors["indices"] = found.reshape(problem.shape(1)).to(tensors["indices"].dtype)
-        if not tensors["updates"].is_floating_point():
-            numbers = torch.randint(-50, 50, problem.shape(0), generator=generator)
-            tensors["updates"] = numbers.to(tensors["updates"].dtype)
     if name == "layer_norm_grad":
         x = tensors["x"].double()
         tensors["mean"] = x.mean(-1).to(tensors["mean"].dtype)

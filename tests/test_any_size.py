@@ -105,6 +105,11 @@ def scatter(rows, fold):
     )
 
 
+def cumulate(shape):
+    x = type_of(shape, "f32")
+    return template("cumulate", {"x": x}, ["x"], [x], '{axis = 1 : i64, fold = "sum"}')
+
+
 def opened(text, static, symbolic=B):
     """A text with an extent, the first of a tensor, left open."""
     first = rf"(?<=tensor<){static}(?=x)|(?<=i64: ){static}(?=,)"
@@ -161,6 +166,8 @@ CASES = {
         name: lambda name=name: pool(name)
         for name in ("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad")
     },
+    "cumulate: length": lambda: cumulate((3, B, 5)),
+    "cumulate: rows": lambda: cumulate((B, 3, 1)),
     "scatter: updates": lambda: scatter(9, "sum"),
     "scatter: rows": lambda: scatter(B, "max"),
 }  # fmt: skip

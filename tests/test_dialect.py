@@ -132,6 +132,8 @@ REFUSED = [
     ("gather", [((2, 0), F32), ((2,), I64)], {"axis": 1}, "nothing to look up"),
     ("scatter", [((2, 3), F32), ((3,), I64)], {"rows": 4, "fold": "sum"}, "a row for each index"),
     ("scatter", [((2, 3), F32), ((2,), I64)], {"rows": 4, "fold": "mean"}, "one of sum, prod"),
+    ("cumulate", [((2, 3), F32)], {"axis": 2, "fold": "sum"}, "within rank 2"),
+    ("cumulate", [((2, 3), F32)], {"axis": 0, "fold": "mean"}, "one of sum, prod"),
     ("dropout", [((2, 3), F32), ((3,), I64)], {"rate": 0.5}, "key must be"),
     ("random_uniform", [((2,), F32)], {"shape": (3,)}, "key must be"),
 ]

@@ -101,6 +101,8 @@ def index_problems():
     ):
         operands = [((*shape, cols), dtype), (shape, "int64")]
         yield "scatter", Problem.of(operands, rows=rows, fold=fold)
+    for shape, dtype in (((512, 3000), "float32"), ((64, 200, 40), "float64")):
+        yield "cumulate", Problem.of([(shape, dtype)], axis=1, fold="sum")
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)

@@ -1,4 +1,4 @@
-"""The CPU target's emitter: loop regions and scatters as native code, through MLIR and LLVM."""
+"""The CPU target's emitter: loop regions, scatters and cumulated sums as native code, through MLIR and LLVM."""
 
 from . import jit, polynomials
 from .emit import KINDS, NativeKernel, compile_kernels, loops_text

@@ -24,6 +24,7 @@ from ..region import Read, Region, kernel_kind, read_instances, read_region
 from ..sizes import is_symbolic
 from . import body as cpu_body
 from . import jit
+from .cumulate import Cumulate, read_cumulate
 from .layout import Access, Dim, Layout, layout_of
 from .nest import nest_of, write_parallel
 from .scatter import COLUMNS, Scatter, read_scatter
@@ -31,7 +32,7 @@ from .scope import Frame, Phases
 from .share import OPENMP, SYMBOL, Work, functions_of
 from .text import HEADER, Code, Units
 
-KINDS = ("loop", "multi", "scatter")
+KINDS = ("loop", "multi", "scatter", "cumulate")
 """The kinds of kernel functions that become native code."""
 
 _OP_NS, _ACCESS_NS, _EXPENSIVE_NS = 0.02, 0.08, 0.4
@@ -163,6 +164,8 @@ def _emit(function: ir.OpView) -> _Emitted:
         return _emit_multi(read_instances(function))
     if kind == "scatter":
         return _emit_scatter(read_scatter(function))
+    if kind == "cumulate":
+        return _emit_cumulate(read_cumulate(function))
     raise EmitError(f"the CPU emitter takes kernels of {', '.join(KINDS)}, not {kind or 'none'}")
 
 
@@ -222,6 +225,13 @@ def _emit_scatter(scatter: Scatter) -> _Emitted:
     touched = (scatter.rows + 2 * scatter.count) * scatter.columns
     # A thread goes through all indices, so it must have a line of columns to itself.
     work = Work(Units(scatter.columns), COLUMNS, touched, _ACCESS_NS, least=COLUMNS)
+    return _Emitted({}, functions_of(code, work), work.threads)
+
+
+def _emit_cumulate(cumulate: Cumulate) -> _Emitted:
+    code = Code()
+    cumulate.write(code, "%low", "%high")
+    work = Work(Units(cumulate.lines), cumulate.align, 2 * cumulate.kind.size, _ACCESS_NS)
     return _Emitted({}, functions_of(code, work), work.threads)
 
 

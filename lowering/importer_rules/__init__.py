@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     custom,
     index,
     norm,
+    order,
     pointwise,
     reduce,
     scatter,

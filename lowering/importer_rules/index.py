@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from math import prod
 
 from ..importer import Builder, NoRule, Value, rule
-from ..keras_rewrites import splat
 from ..mlir import TensorType
 from ..ops.common import broadcast
 from .reduce import reduce
@@ -145,18 +144,6 @@ def _gather(b: Builder, x: Value, dim: int, index: Value, sparse_grad: bool = Fa
         return b.emit("gather", flat, along(b, x, axis, index), axis=0)
     kept = b.emit("select", hot(b, x, axis, index), x, b.scalar(0, kind.dtype))
     return reduce(b, "sum", kept, (axis,), keepdim=True)
-
-
-@rule("aten.cumsum.default")
-def _cumsum(b: Builder, x: Value, dim: int, dtype: object = None) -> Value:
-    """Of equal numbers only, as in masks: i times the number. Scans have no dialect op."""
-    kind, number = TensorType.of(x), splat(x)
-    if number is None or not kind.rank:
-        raise NoRule("no dialect op for aten.cumsum.default")
-    dtype = b.result.dtype
-    place = b.emit("iota", shape=kind.shape, axis=dim % kind.rank, dtype=dtype)
-    count = b.emit("add", place, b.scalar(1, dtype))
-    return b.emit("mul", count, b.scalar(number, dtype))
 
 
 @rule("aten.one_hot.default")

@@ -62,9 +62,11 @@ def _extreme_with_index(
     name: str, b: Builder, x: Value, dim: int, keepdim: bool = False
 ) -> list[Value]:
     kind = TensorType.of(x)
-    if kind.dtype == "i1" or not kind.rank:
+    if not kind.rank:
         raise NoRule(f"no dialect op for the index of a {name} in {kind}")
     y = _extreme(name, b, x, dim, keepdim)
+    if kind.dtype == "i1":
+        x = b.cast(x, "i32")
     return [y, _arg(f"arg{name}", b, x, dim, keepdim)]
 
 

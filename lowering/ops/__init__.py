@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     linear_loss,
     loss,
     norm,
+    order,
     pointwise,
     pool,
     random,
