@@ -1,6 +1,6 @@
 """Template ops handed to torch's own library (oneDNN and MKL on a CPU, cuDNN and cuBLAS on a GPU).
 
-On the CPU target this is where matrix products, convolutions, pooling and attention run by design;
+On the CPU target this is where matrix products, convolutions, pooling, sorting and attention run by design;
 what has neither a vendor call nor a kernel runs by its reference meaning and is reported as a
 fallback.
 """
@@ -81,6 +81,12 @@ def _attention_grad(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> N
         outs, call(*xs, attributes["scale"], attributes["causal"])[:3], strict=True
     ):
         out.copy_(result)
+
+
+@vendor("sort", "torch.sort", copied=False)
+def _sort(xs: Tensors, outs: Tensors, attributes: dict[str, Any]) -> None:
+    descending = attributes["descending"]
+    torch.sort(xs[0], dim=-1, descending=descending, stable=True, out=tuple(outs))
 
 
 def _plain(value: Any) -> Any:

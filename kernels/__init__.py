@@ -75,6 +75,7 @@ from . import (
     products,
     scatter,
     softmax,
+    sort,
 )
 from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
@@ -99,7 +100,7 @@ TEMPLATES = (
         norm_grad,
         pool,
     ),
-    *(products, scatter, softmax),
+    *(products, scatter, softmax, sort),
 )
 """The modules whose import registers the templates."""
 

@@ -91,7 +91,7 @@ BOUNDS: dict[str, Bound] = (
     _ulps(0, "floor ceil round neg abs sign relu maximum minimum add sub mul isnan isinf select")
     | _ulps(0, "logical_not logical_and logical_or logical_xor eq ne lt le gt ge cast barrier")
     | _ulps(0, "bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right floor_divide")
-    | _ulps(0, "max min any all argmax argmin max_pool2d gather full iota random_bits random_uniform")
+    | _ulps(0, "max min any all argmax argmin max_pool2d gather sort top full iota random_bits random_uniform")
     | _ulps(0, "broadcast_to broadcast_in_dim reshape transpose slice reverse concat pad")
     | _ulps(1, "sqrt remainder fmod dropout")
     | _ulps(2, "div reciprocal rsqrt sigmoid")

@@ -361,6 +361,11 @@ def heads() -> dict[str, Case]:
 PHILOX_ZERO = 0x6627E8D5
 
 
+def stably_sorted(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    order = torch.as_tensor(np.argsort(x.numpy(), axis=-1, kind="stable"))
+    return x.gather(-1, order), order
+
+
 def others() -> dict[str, Case]:
     key, zero = torch.tensor([3, -5]), torch.zeros(2, dtype=torch.int64)
 
@@ -387,6 +392,16 @@ def others() -> dict[str, Case]:
             [updates, indices],
             {"rows": 5, "fold": "sum"},
             equals(lambda u, i: torch.einsum("ijd,ijr->rd", u, F.one_hot(i, 5).double())),
+        ),
+        "sort": Case(
+            [ints(3, 9, high=4).double()],
+            {"descending": False},
+            equals(stably_sorted),
+        ),
+        "top": Case(
+            [normals(3, 9)],
+            {"k": 4, "descending": True},
+            equals(lambda x: tuple(torch.topk(x, 4))),
         ),
         "cumulate": Case(
             [normals(3, 7, 2)], {"axis": 1, "fold": "sum"}, numpy(lambda x: np.cumsum(x, 1))

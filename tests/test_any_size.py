@@ -110,6 +110,11 @@ def cumulate(shape):
     return template("cumulate", {"x": x}, ["x"], [x], '{axis = 1 : i64, fold = "sum"}')
 
 
+def ordered(name, length, kept, attributes, rows=3):
+    x, made = type_of((rows, 9 if name == "top" else length), "f32"), type_of((rows, kept), "f32")
+    return template(name, {"x": x}, ["x"], [made, made.replace("f32", "i64")], attributes)
+
+
 def opened(text, static, symbolic=B):
     """A text with an extent, the first of a tensor, left open."""
     first = rf"(?<=tensor<){static}(?=x)|(?<=i64: ){static}(?=,)"
@@ -168,6 +173,8 @@ CASES = {
     },
     "cumulate: length": lambda: cumulate((3, B, 5)),
     "cumulate: rows": lambda: cumulate((B, 3, 1)),
+    "sort": lambda: ordered("sort", B, B, "{descending = true}"),
+    "top": lambda: ordered("top", B, 3, "{k = 3 : i64, descending = false}", rows=B),
     "scatter: updates": lambda: scatter(9, "sum"),
     "scatter: rows": lambda: scatter(B, "max"),
 }  # fmt: skip

@@ -134,6 +134,8 @@ REFUSED = [
     ("scatter", [((2, 3), F32), ((2,), I64)], {"rows": 4, "fold": "mean"}, "one of sum, prod"),
     ("cumulate", [((2, 3), F32)], {"axis": 2, "fold": "sum"}, "within rank 2"),
     ("cumulate", [((2, 3), F32)], {"axis": 0, "fold": "mean"}, "one of sum, prod"),
+    ("sort", [((), F32)], {"descending": True}, "an axis to sort along"),
+    ("top", [((2, 3), F32)], {"k": 4, "descending": True}, "from 1 to 64"),
     ("dropout", [((2, 3), F32), ((3,), I64)], {"rate": 0.5}, "key must be"),
     ("random_uniform", [((2,), F32)], {"shape": (3,)}, "key must be"),
 ]

@@ -117,6 +117,7 @@ OPS = {
     "conv2d_kernel_grad, lopsided": (
         "conv2d_kernel_grad", [(2, 4, 4, 5), (2, 8, 8, 3)], LOPSIDED, [(3, 3, 3, 5)],
     ),
+    "sort": ("sort", [(3, 40)], {"descending": True}, [(3, 40), (3, 40)]),
     "attention": (
         "attention", [(2, 6, 4, 8)] * 3 + [(1, 1, 6)], HEADS, [(2, 6, 4, 8), (2, 4, 6)],
     ),
@@ -147,6 +148,8 @@ def test_vendor_calls_have_equal_values(case, dtype, seed):
     xs, outs = ([torch.rand(shape).to(dtype) for shape in of] for of in (shapes, results))
     if op == "attention":
         outs[1] = outs[1].float()
+    if op == "sort":
+        outs[1] = outs[1].long()
     if op == "attention_grad":
         xs[6] = xs[6].float()
     if op.endswith("_grad") and op.startswith("conv"):

@@ -101,6 +101,8 @@ def index_problems():
     ):
         operands = [((*shape, cols), dtype), (shape, "int64")]
         yield "scatter", Problem.of(operands, rows=rows, fold=fold)
+    yield "sort", Problem.of([((64, 5000), "float32")], descending=False)
+    yield "top", Problem.of([((512, 100), "float64")], descending=True, k=5)
     for shape, dtype in (((512, 3000), "float32"), ((64, 200, 40), "float64")):
         yield "cumulate", Problem.of([(shape, dtype)], axis=1, fold="sum")
 

@@ -209,6 +209,12 @@ def _attention_options(
     return {"attn_mask": mask, "scale": attributes["scale"]}
 
 
+@_registered("sort")
+def _sort(xs: Views, outs: Results, attributes: dict[str, Any]) -> Entry:
+    options = {"stable": True, "dim": -1, "descending": attributes["descending"]}
+    return entry_of(TorchCall("aten.sort.stable", tuple(xs), options), list(outs))
+
+
 def _heads_first(x: View) -> View:
     return x.permuted(0, 2, 1, 3)
 

@@ -1,4 +1,4 @@
-"""The CPU target's emitter: loop regions, scatters and cumulated sums as native code, through MLIR and LLVM."""
+"""The CPU target's emitter: loops, and what goes by index or along an axis, as native code (MLIR, LLVM)."""
 
 from . import jit, polynomials
 from .emit import KINDS, NativeKernel, compile_kernels, loops_text

@@ -115,9 +115,9 @@ def fold(code: Code, combiner: str, dtype: str, total: str, value: str) -> str:
     if wide != dtype and combiner in _ROUNDING:
         raise EmitError(f"a sum or product in {dtype}; they accumulate in f32")
     flags = f" {_FLAGS}" if combiner in _FOLDS else ""
-    operands = ", ".join(_convert_float(code, item, dtype, wide) for item in (total, value))
+    operands = ", ".join(convert_float(code, item, dtype, wide) for item in (total, value))
     folded = code.let(f"{combiner} {operands}{flags} : {kind_of(wide)}")
-    return _convert_float(code, folded, wide, dtype)
+    return convert_float(code, folded, wide, dtype)
 
 
 class Point(Protocol):
@@ -175,7 +175,7 @@ class BodyWriter:
         kinds = [str(value.type) for value in op.operands]
         results = [str(value.type) for value in op.results]
         if op.name in ("arith.extf", "arith.truncf"):
-            return [_convert_float(code, operands[0], kinds[0], results[0])]
+            return [convert_float(code, operands[0], kinds[0], results[0])]
         if op.name in ("arith.index_cast", "arith.index_castui"):
             return [
                 _convert_int(
@@ -185,11 +185,11 @@ class BodyWriter:
         if op.name == "arith.bitcast" and kind_of(kinds[0]) == kind_of(results[0]):
             return operands
         wide = [_wide(op.name, kind) for kind in kinds]
-        operands = [_convert_float(code, *item) for item in zip(operands, kinds, wide, strict=True)]
+        operands = [convert_float(code, *item) for item in zip(operands, kinds, wide, strict=True)]
         if op.name.startswith("math."):
             wide_result = wide[0] if results[0] == kinds[0] else results[0]
             value = self._math(code, op, operands, wide, stage)
-            return [_convert_float(code, value, wide_result, results[0])]
+            return [convert_float(code, value, wide_result, results[0])]
         if not op.name.startswith("arith."):
             raise _unknown(op, stage)
         return _arith(code, op, operands, wide, results)
@@ -248,7 +248,7 @@ def _arith(
     count = f":{len(made)}" if len(made) > 1 else ""
     code.line(f'{name}{count} = "{op.name}"({", ".join(operands)}) {{{attributes}}} : {types}')
     values = [name] if len(made) == 1 else [f"{name}#{position}" for position in range(len(made))]
-    return [_convert_float(code, *item) for item in zip(values, made, results, strict=True)]
+    return [convert_float(code, *item) for item in zip(values, made, results, strict=True)]
 
 
 def _named(op: ir.Operation) -> list[ir.NamedAttribute]:
@@ -263,15 +263,16 @@ def _wide(op: str, kind: str) -> str:
     return "f32" if kind == "f16" and op.startswith("math.") else kind
 
 
-def _convert_float(code: Code, value: str, kind: str, wanted: str) -> str:
+def convert_float(code: Code, value: str, kind: str, wanted: str) -> str:
+    """A float, as bodies hold one of type `kind`, as one of type `wanted`."""
     if kind == wanted:
         return value
     if kind == "bf16":
         bits = code.let(f"arith.extui {value} : i16 to i32")
         bits = code.let(f"arith.shli {bits}, {code.integer(16, 'i32')} : i32")
-        return _convert_float(code, code.let(f"arith.bitcast {bits} : i32 to f32"), "f32", wanted)
+        return convert_float(code, code.let(f"arith.bitcast {bits} : i32 to f32"), "f32", wanted)
     if wanted == "bf16":
-        return _round_to_bf16(code, _convert_float(code, value, kind, "f32"))
+        return _round_to_bf16(code, convert_float(code, value, kind, "f32"))
     wider = {"f16": 16, "f32": 32, "f64": 64}
     name = "extf" if wider[wanted] > wider[kind] else "truncf"
     return code.let(f"arith.{name} {value} : {kind} to {wanted}")

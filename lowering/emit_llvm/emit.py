@@ -31,11 +31,12 @@ from .scatter import COLUMNS, Scatter, read_scatter
 from .scope import Frame, Phases
 from .share import OPENMP, SYMBOL, Work, functions_of
 from .text import HEADER, Code, Units
+from .top import Top, read_top
 
-KINDS = ("loop", "multi", "scatter", "cumulate")
+KINDS = ("loop", "multi", "scatter", "cumulate", "top")
 """The kinds of kernel functions that become native code."""
 
-_OP_NS, _ACCESS_NS, _EXPENSIVE_NS = 0.02, 0.08, 0.4
+_OP_NS, _ACCESS_NS, _EXPENSIVE_NS, _TOP_NS = 0.02, 0.08, 0.4, 1.5
 # The parts of what is kept: machine code, numbered; and name -> [symbol, threads] as JSON.
 OBJECT, TABLE = "kernels{}.o", "kernels.json"
 # Modules are compiled side by side, but each starts LLVM's passes anew and has its own helpers.
@@ -166,6 +167,8 @@ def _emit(function: ir.OpView) -> _Emitted:
         return _emit_scatter(read_scatter(function))
     if kind == "cumulate":
         return _emit_cumulate(read_cumulate(function))
+    if kind == "top":
+        return _emit_top(read_top(function))
     raise EmitError(f"the CPU emitter takes kernels of {', '.join(KINDS)}, not {kind or 'none'}")
 
 
@@ -232,6 +235,13 @@ def _emit_cumulate(cumulate: Cumulate) -> _Emitted:
     code = Code()
     cumulate.write(code, "%low", "%high")
     work = Work(Units(cumulate.lines), cumulate.align, 2 * cumulate.kind.size, _ACCESS_NS)
+    return _Emitted({}, functions_of(code, work), work.threads)
+
+
+def _emit_top(top: Top) -> _Emitted:
+    code = Code()
+    top.write(code, "%low", "%high")
+    work = Work(Units(top.kind.shape[0]), 1, top.kind.size, _TOP_NS)
     return _Emitted({}, functions_of(code, work), work.threads)
 
 

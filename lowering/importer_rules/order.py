@@ -7,6 +7,8 @@ from functools import partial
 from ..importer import Builder, Value, rule
 from ..keras_rewrites import splat
 from ..mlir import TensorType
+from ..ops.order import MOST
+from ..sizes import is_symbolic
 
 
 def _cumulate(fold: str, b: Builder, x: Value, dim: int, dtype: object = None) -> Value:
@@ -24,3 +26,51 @@ def _cumulate(fold: str, b: Builder, x: Value, dim: int, dtype: object = None) -
 
 rule("aten.cumsum.default")(partial(_cumulate, "sum"))
 rule("aten.cumprod.default")(partial(_cumulate, "prod"))
+
+
+def _sorted(b: Builder, x: Value, dim: int, descending: bool, k: int | None = None) -> list[Value]:
+    """The first k elements (all, if k is None) along an axis in order, and their places."""
+    kind = TensorType.of(x)
+    if not kind.rank:
+        return [x, b.scalar(0, "i64")]
+    axis = dim % kind.rank
+    last = [*(i for i in range(kind.rank) if i != axis), axis]
+    # The dialect sorts numbers only.
+    numbers = b.cast(b.transpose(x, last), "i8" if kind.dtype == "i1" else kind.dtype)
+    if k is not None and not is_symbolic(k) and 0 < k <= MOST:
+        made = b.emit_all("top", numbers, k=k, descending=descending)
+    else:
+        made = b.emit_all("sort", numbers, descending=descending)
+    if k is not None:
+        made = [_first(b, y, k) for y in made]
+    values, places = (b.transpose(y, [last.index(i) for i in range(kind.rank)]) for y in made)
+    return [b.cast(values, kind.dtype), places]
+
+
+def _first(b: Builder, x: Value, k: int) -> Value:
+    """The first k along the last axis."""
+    shape = TensorType.of(x).shape
+    if shape[-1] == k:
+        return x
+    return b.emit(
+        "slice", x, starts=(0,) * len(shape), limits=(*shape[:-1], k), strides=(1,) * len(shape)
+    )
+
+
+@rule("aten.sort.default")
+def _sort(b: Builder, x: Value, dim: int = -1, descending: bool = False) -> list[Value]:
+    return _sorted(b, x, dim, descending)
+
+
+@rule("aten.sort.stable")
+def _stable_sort(
+    b: Builder, x: Value, *, stable: bool = False, dim: int = -1, descending: bool = False
+) -> list[Value]:
+    return _sorted(b, x, dim, descending)
+
+
+@rule("aten.topk.default")
+def _topk(
+    b: Builder, x: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> list[Value]:
+    return _sorted(b, x, dim, largest, k)
