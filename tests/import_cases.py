@@ -195,6 +195,22 @@ NATIVE: list[tuple[str, Function, tuple[torch.Tensor, ...]]] = [
         ],
         (x(3, 40), n(3, 40)),
     ),
+    ("kth", lambda a: [*a.kthvalue(3, 1), a.kthvalue(2, 0, True)[0]], (x(4, 5),)),
+    (
+        "rolled",
+        lambda a: [a.roll(2, 1), a.roll((1, -3), (0, 1)), a.roll(7), a.roll(5, 1)],
+        (x(4, 5),),
+    ),
+    (
+        "searchsorted",
+        lambda a, e: [
+            torch.searchsorted(e[0], a),
+            torch.searchsorted(e, a, right=True),
+            torch.searchsorted(e[0].double(), a, side="right", out_int32=True),
+            torch.bucketize(a, e[0].double()),
+        ],
+        (x(2, 7), torch.tensor([[-1.0, 0.0, 0.5], [-0.5, 0.1, 2.0]])),
+    ),
     ("nll", gradient(lambda a, i: -a.log_softmax(1).gather(1, i).mean()), (x(4, 5), n(4, 1))),
     (
         "conv",

@@ -12,6 +12,7 @@ from math import prod
 from ..importer import Builder, NoRule, Value, rule
 from ..mlir import TensorType
 from ..ops.common import broadcast
+from ..sizes import is_symbolic
 from .reduce import reduce
 
 MOST_BOUNDARIES = 256
@@ -159,13 +160,39 @@ def _onehot(b: Builder, indices: Value, classes: int = -1) -> Value:
 def _bucketize(
     b: Builder, x: Value, boundaries: Value, *, out_int32: bool = False, right: bool = False
 ) -> Value:
-    """How many boundaries lie before x (`right`: at or before it); all do before a NaN."""
-    kind, (count,) = TensorType.of(x), TensorType.of(boundaries).shape
-    if count > MOST_BOUNDARIES:
-        raise NoRule(f"aten.bucketize by {count} boundaries, too many to compare with each")
+    return _counted(b, x, boundaries, right)
+
+
+@rule("aten.searchsorted.Tensor")
+def _searchsorted(
+    b: Builder,
+    boundaries: Value,
+    x: Value,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Value | None = None,
+) -> Value:
+    if sorter is not None:
+        raise NoRule("aten.searchsorted in numbers that a sorter orders")
+    return _counted(b, x, boundaries, right or side == "right")
+
+
+def _counted(b: Builder, x: Value, boundaries: Value, right: bool) -> Value:
+    """How many boundaries lie before x (`right`: at or before it); all do before a NaN. They are along
+    the last axis, for all of x or for each row of it.
+    """
+    kind, edges, dtype = TensorType.of(x), TensorType.of(boundaries), b.common_dtype(x, boundaries)
+    *rows, count = edges.shape
+    if is_symbolic(count) or count > MOST_BOUNDARIES:
+        raise NoRule(f"{b.node.target} of {count} boundaries, too many to compare with each")
     shape = (*kind.shape, count)
-    each = b.broadcast(b.reshape(x, (*kind.shape, 1)), shape)
-    edges = b.broadcast(boundaries, shape)
-    beyond = b.emit("gt" if right else "ge", edges, each)
+    each = b.broadcast(b.reshape(b.cast(x, dtype), (*kind.shape, 1)), shape)
+    known = b.cast(boundaries, dtype)
+    if rows:
+        known = b.reshape(known, (*rows, 1, count))
+    edge = b.broadcast(known, shape)
+    beyond = b.emit("gt" if right else "ge", edge, each)
     before = b.cast(b.emit("logical_not", beyond), b.result.dtype)
     return reduce(b, "sum", before, [kind.rank])

@@ -9,6 +9,7 @@ from ..keras_rewrites import splat
 from ..mlir import TensorType
 from ..ops.order import MOST
 from ..sizes import is_symbolic
+from .shape import cut
 
 
 def _cumulate(fold: str, b: Builder, x: Value, dim: int, dtype: object = None) -> Value:
@@ -42,19 +43,9 @@ def _sorted(b: Builder, x: Value, dim: int, descending: bool, k: int | None = No
     else:
         made = b.emit_all("sort", numbers, descending=descending)
     if k is not None:
-        made = [_first(b, y, k) for y in made]
+        made = [cut(b, y, len(last) - 1, 0, k) for y in made]
     values, places = (b.transpose(y, [last.index(i) for i in range(kind.rank)]) for y in made)
     return [b.cast(values, kind.dtype), places]
-
-
-def _first(b: Builder, x: Value, k: int) -> Value:
-    """The first k along the last axis."""
-    shape = TensorType.of(x).shape
-    if shape[-1] == k:
-        return x
-    return b.emit(
-        "slice", x, starts=(0,) * len(shape), limits=(*shape[:-1], k), strides=(1,) * len(shape)
-    )
 
 
 @rule("aten.sort.default")
@@ -74,3 +65,14 @@ def _topk(
     b: Builder, x: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> list[Value]:
     return _sorted(b, x, dim, largest, k)
+
+
+@rule("aten.kthvalue.default")
+def _kthvalue(b: Builder, x: Value, k: int, dim: int = -1, keepdim: bool = False) -> list[Value]:
+    rank = TensorType.of(x).rank
+    if not rank:
+        return [x, b.scalar(0, "i64")]
+    found = _sorted(b, x, dim, False, k)
+    shapes = [kind.shape for kind in b.results]
+    chosen = [cut(b, y, dim % rank, k - 1, k) for y in found]
+    return [b.reshape(y, shape) for y, shape in zip(chosen, shapes, strict=True)]

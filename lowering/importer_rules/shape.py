@@ -271,6 +271,29 @@ def _every(b: Builder, x: Value, source: Value, axis: int, step: int) -> Value:
     return cut(b, b.reshape(mixed, shape), axis, 0, extent)
 
 
+@rule("aten.roll.default")
+def _roll(b: Builder, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value:
+    """Each axis is the end of itself, then the rest."""
+    kind = TensorType.of(x)
+    if not dims:
+        flat = _rolled(b, b.reshape(x, (kind.size,)), 0, shifts[0])
+        return b.reshape(flat, kind.shape)
+    for dim, shift in zip(dims, shifts, strict=True):
+        x = _rolled(b, x, dim % kind.rank, shift)
+    return x
+
+
+def _rolled(b: Builder, x: Value, axis: int, shift: int) -> Value:
+    extent = TensorType.of(x).shape[axis]
+    if is_symbolic(extent, shift):
+        raise NoRule("aten.roll along an axis of open size")
+    first = -shift % extent if extent else 0
+    if not first:
+        return x
+    parts = [cut(b, x, axis, *bounds) for bounds in ((first, extent), (0, first))]
+    return b.emit("concat", *parts, axis=axis)
+
+
 @rule("aten.flip.default")
 def _flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
     rank = TensorType.of(x).rank
