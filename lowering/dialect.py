@@ -7,14 +7,13 @@ the interpreter cannot drift apart. IRDL gives arity and attribute names; what i
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mlir import ir
+from mlir._mlir_libs._mlir import globals as bindings
 
 from .errors import DialectError
 from .mlir import TensorType, context, layer_of
@@ -109,15 +108,18 @@ def _irdl_op(op: OpDef) -> str:
     return "\n".join(lines) + "\n  }"
 
 
+VIEWS = f"{__package__}.views"
+"""Where the bindings look for the classes of a dialect's ops first."""
+
+
 def load() -> None:
     """Registers the dialect in the current context. Once per context: a second time aborts in MLIR."""
     from mlir.dialects import irdl
 
     from . import ops  # noqa: F401  (fills OPS)
 
-    # The bindings import a dialect's Python module for every op they show and do not remember that
-    # there is none: an empty one makes canonicalizing a ResNet-50 step several times as fast.
-    sys.modules.setdefault("mlir.dialects.keras", types.ModuleType("mlir.dialects.keras"))
+    if VIEWS not in bindings.dialect_search_modules:
+        bindings.dialect_search_modules = [VIEWS, *bindings.dialect_search_modules]
     irdl.load_dialects(ir.Module.parse(irdl_text()))
 
 

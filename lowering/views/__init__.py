@@ -1,0 +1,1 @@
+"""Modules that MLIR's bindings import for the ops of a dialect, before they look in `mlir.dialects`."""
