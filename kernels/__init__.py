@@ -61,6 +61,8 @@ functions must come from a file (Triton reads their source) and see ``triton.lan
 """
 
 from . import (
+    attention,
+    attention_grad,
     conv,
     conv_grad,
     cumulate,
@@ -87,20 +89,8 @@ from .space import Dimension, Space, dimension
 from .spec import KernelSpec, all_specs, get, register
 
 TEMPLATES = (
-    *(
-        conv,
-        conv_grad,
-        cumulate,
-        gates,
-        linear_loss,
-        linear_loss_grad,
-        loss,
-        matmul,
-        norm,
-        norm_grad,
-        pool,
-    ),
-    *(products, scatter, softmax, sort),
+    *(attention, attention_grad, conv, conv_grad, cumulate, gates, linear_loss, linear_loss_grad),
+    *(loss, matmul, norm, norm_grad, pool, products, scatter, softmax, sort),
 )
 """The modules whose import registers the templates."""
 

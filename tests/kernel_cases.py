@@ -3,6 +3,7 @@
 import torch
 
 from keras_triton.kernels import KernelSpec, Problem
+from keras_triton.kernels.attention import attention_reference
 from keras_triton.kernels.pool import max_pool2d_reference
 
 # Rounding of the result (and of stored operands of a gradient) in units of the largest result.
@@ -31,6 +32,10 @@ def consistent(name: str, problem: Problem, tensors: dict, generator: torch.Gene
         tensors["target"] = torch.randint(classes, (rows,), generator=generator)
     if name == "cross_entropy_grad":
         tensors["lse"] = torch.logsumexp(tensors["logits"].to(tensors["lse"].dtype), -1)
+    if name == "attention_grad":
+        given = [tensors[operand].double() for operand in ("q", "k", "v", "bias")]
+        o, lse = attention_reference(*given, **problem.attrs)
+        tensors["o"], tensors["lse"] = o.to(tensors["o"].dtype).contiguous(), lse.float()
     if name.startswith("linear_cross_entropy"):
         # Logits of order 1, as those of a new model: exponentials pass on the errors of large ones.
         tensors["x"] = (tensors["x"] / problem.shape(0)[1] ** 0.5).to(tensors["x"].dtype)
