@@ -211,17 +211,17 @@ def _refuse(
         return "a block deeper than heads are wide"
     held = config.block_m if config.block_k >= block else 0
     rows = held + config.num_stages * config.block_n
-    shared = rows * sum(size.blocks) * ITEM_BYTES[problem.dtype()]
+    item = ITEM_BYTES[problem.dtype()]
+    shared = rows * sum(size.blocks) * item
     if shared > device.shared_bytes:
         return f"{config.num_stages} stages take {shared} bytes of shared memory"
     if is_vector(problem) and max(config.block_k, config.block_n) > 32:
         return "a product without tensor cores unrolls what it adds up: more than 32 spills"
-    if problem.dtype() == "float32" and (config.block_k > 64 or config.block_n > 32):
-        return "tiles of float32 wider than that spill"
-    if read and device.capability < 90 and (config.block_n > 32 or config.block_m * block > 4096):
+    if item == 4 and (config.block_k > 64 or config.block_n > 32 or config.num_stages > 2):
+        return "larger tiles of float32, or more of them at a time, spill"
+    ampere = device.capability < 90 and not is_vector(problem)
+    if read and ampere and (config.block_n > 32 or config.block_m * block * item > 8192):
         return "owned rows lie in registers there, and gradients spill"
-    if read and is_vector(problem) and config.block_n * block > 4096:
-        return "rows as wide unroll for gradients, and spill"
     sums = size.blocks[1] if read == 0 else sum(size.blocks)
     values = config.block_m * (config.block_n + sums) // threads
     if values > _most_values(problem, device):
@@ -261,8 +261,6 @@ def _guess(read: int, problem: Problem, device: Device) -> AttentionConfig:
     block_m, block_n = min(block_m, most_m), min(block_n, most_n)
     if read and device.capability < 90:
         block_n = min(block_n, 32)
-    if read and is_vector(problem):
-        block_n = min(block_n, 4096 // max(size.blocks))
     block_k = min(block_k, max(size.blocks))
     heads = size.batch * size.heads
     while block_m > 32 and ceil_div(size.queries, block_m) * heads < device.multiprocessors:

@@ -17,7 +17,7 @@ from mlir import ir
 from keras_triton.kernels import spec
 from keras_triton.kernels.device import Device
 
-from .dialect import attributes_of, walk
+from .dialect import walk
 from .emit_triton.template import problem_of
 from .errors import LoweringError
 from .extern import Extern
@@ -36,9 +36,6 @@ _VIEWS = frozenset(
     f"keras.{name}"
     for name in ("reshape", "transpose", "slice", "broadcast_to", "broadcast_in_dim", "full")
 )
-# Where q stands, and how many products of queries by keys by width there are: scores and values;
-# for the gradients the scores again, and one for each of probabilities, q, k and v.
-_ATTENTION = {"keras.attention": (0, 2), "keras.attention_grad": (1, 5)}
 
 
 @dataclass(frozen=True)
@@ -243,20 +240,10 @@ def _made_again(function: ir.OpView) -> int:
 def _flops(op: ir.Operation) -> int:
     if op.name == "linalg.generic":
         return prod(extents_of(op.opview)) * sum(_is_arithmetic(inner) for inner in walk(op))
-    if op.name in _ATTENTION:
-        return _attention_flops(op)
     kind = op.name.removeprefix("keras.")
     if not op.name.startswith("keras.") or kind not in spec.all_specs():
         return 0
     return spec.get(kind).work(problem_of(op, kind)).flops
-
-
-def _attention_flops(op: ir.Operation) -> int:
-    first, products = _ATTENTION[op.name]
-    q, k = (TensorType.of(value) for value in list(op.operands)[first : first + 2])
-    batch, queries, heads, width = q.shape
-    flops = 2 * products * batch * heads * queries * k.shape[1] * width
-    return flops // 2 if attributes_of(op)["causal"] else flops
 
 
 def _is_arithmetic(op: ir.Operation) -> bool:

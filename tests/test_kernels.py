@@ -27,8 +27,8 @@ TEMPLATES = """
 matmul batch_matmul conv2d conv2d_input_grad conv2d_kernel_grad
 softmax softmax_grad log_softmax log_softmax_grad layer_norm layer_norm_grad
 cross_entropy cross_entropy_grad max_pool2d max_pool2d_grad avg_pool2d avg_pool2d_grad products gates
-linear_cross_entropy linear_cross_entropy_input_grad linear_cross_entropy_weight_grad
-scatter cumulate sort top
+linear_cross_entropy linear_cross_entropy_input_grad linear_cross_entropy_weight_grad attention
+attention_grad scatter cumulate sort top
 """
 LOOPED = """
 softmax softmax_grad log_softmax log_softmax_grad layer_norm layer_norm_grad

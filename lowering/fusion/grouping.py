@@ -18,7 +18,9 @@ from ..indexing import Dims, plain, rename
 from .graph import Graph, Loop, Node, squeezed_dims
 from .group import Group, Limits, Places, Refusal
 
-EPILOGUES = ("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad")
+EPILOGUES = (
+    *("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad", "attention"),
+)
 FEW, MANY = 32, 1000
 KEPT_APART = "kept apart so that the updates of all parameters make one kernel"
 

@@ -23,6 +23,7 @@ PRODUCTS = tuple(
     f"keras.{name}"
     for name in (
         *("matmul", "batch_matmul", "conv2d", "conv2d_input_grad", "conv2d_kernel_grad"),
+        *("attention", "attention_grad"),
         *HEADS,
     )
 )
