@@ -48,7 +48,7 @@ class Figures:
         unfused_bytes, unfused_launches: of the graph op by op.
         arena_bytes: memory for temporaries.
         peak_bytes: what the step takes at its peak: arguments, results, temporaries, and what a call of
-            torch makes beside them. On a GPU the figure holds for the first guess of configurations.
+            torch makes, or a template lays aside, beside them. On a GPU the figure holds for the first guess of configurations.
         eager_peak_bytes: the same of Keras on torch, op by op; eager.py says what that counts.
     """
 
@@ -134,15 +134,21 @@ def _counted(launches: Sequence[Launch]) -> dict[str, int]:
 
 
 def _workspace(target: str, plan: Plan, call: Call) -> int:
-    """What torch makes of a launch before it is copied to its place."""
+    """What torch makes of a launch before it is copied to its place; of a GPU's templates, what they lay
+    aside for a second kernel.
+    """
     from keras_triton.kernels import spec
-    from keras_triton.lowering import emit_llvm
+    from keras_triton.lowering import emit_llvm, emit_triton
     from keras_triton.lowering.peak import result_bytes
     from keras_triton.lowering.region import kernel_kind
     from keras_triton.vendor import CALLS
 
-    kind = kernel_kind(plan.kernels[call.kernel])
-    ours = {"loop", "multi", *spec.all_specs()}
+    function = plan.kernels[call.kernel]
+    kind = kernel_kind(function)
+    if target == "triton" and kind in spec.all_specs():
+        program = emit_triton.load(emit_triton.emit(function)).program
+        return sum(scratch.bytes for scratch in program.scratch.values())
+    ours = {"loop", "multi"}
     if target == "cpu":
         in_place = (name for name, (_, _, copied) in CALLS.items() if not copied)
         ours = {*emit_llvm.KINDS, *in_place}

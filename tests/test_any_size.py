@@ -70,6 +70,18 @@ def linear_cross_entropy(name):
     return template(name, given, list(given), results, "{transpose_w = false}")
 
 
+def attention(name, batch, length, keys, bias, causal):
+    q, k, v = (type_of(s, "f32") for s in ((batch, length, 2, 20), *[(batch, keys, 2, 20)] * 2))
+    given = {"q": q, "k": k, "v": v, "bias": type_of(bias, "f32")}
+    lse, results = type_of((batch, 2, length), "f32"), [q, k, v]
+    if name == "attention":
+        results = [q, lse]
+    else:
+        given = {"g": q, **given, "o": q, "lse": lse}
+    options = f"{{scale = 0.3 : f64, causal = {str(causal).lower()}}}"
+    return template(name, given, list(given), results, options)
+
+
 def convolution(name):
     x, w, g = (type_of(s, "f32") for s in ((B, 6, 5, 3), (3, 3, 3, 9), (B, 6, 5, 9)))
     shape = f"{{shape = array<i64: {'3, 3, 3, 9' if 'kernel' in name else f'{B}, 6, 5, 3'}>, "
@@ -162,6 +174,15 @@ CASES = {
         name: lambda name=name: linear_cross_entropy(name)
         for name in all_specs()
         if name.startswith("linear_cross_entropy")
+    },
+    **{
+        f"{name}: {what}": lambda name=name, given=given: attention(name, *given)
+        for name in ("attention", "attention_grad")
+        for what, given in {
+            "batch": (B, 9, 13, (B, 1, 1, 13), False),
+            "length": (2, B, B, (1, 1, B, B), True),
+            "keys": (1, 3, B, (1, 1, 1, 1), False),
+        }.items()
     },
     **{
         name: lambda name=name: convolution(name)
