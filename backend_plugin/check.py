@@ -24,10 +24,16 @@ from keras_triton.kernels.problem import Attribute, Problem
 from keras_triton.kernels.spec import KernelSpec
 
 _IMAGES, _FILTERS = ((32, 56, 56, 64), "bfloat16"), ((3, 3, 64, 64), "bfloat16")
+_HEADS = ((8, 1024, 16, 64), "bfloat16")
+_BIAS = ((1, 1, 1, 1), "bfloat16")
 _WINDOW: dict[str, Attribute] = {
     "strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1,
 }  # fmt: skip
 PRODUCTS = {
+    "attention": Problem.of([*[_HEADS] * 3, _BIAS], scale=0.125, causal=True),
+    "attention_grad": Problem.of(
+        [*[_HEADS] * 4, _BIAS, _HEADS, ((8, 16, 1024), "float32")], scale=0.125, causal=True
+    ),
     "matmul": Problem.of([((4096, 4096), "bfloat16"), ((4096, 4096), "bfloat16")]),
     "batch_matmul": Problem.of([((8, 1024, 512), "bfloat16"), ((8, 512, 1024), "bfloat16")]),
     "products": Problem.of(

@@ -48,7 +48,8 @@ class Figures:
         unfused_bytes, unfused_launches: of the graph op by op.
         arena_bytes: memory for temporaries.
         peak_bytes: what the step takes at its peak: arguments, results, temporaries, and what a call of
-            torch makes, or a template lays aside, beside them. On a GPU the figure holds for the first guess of configurations.
+            torch makes, or a template lays aside, beside them. On a GPU the figure holds for the first
+            guess of configurations.
         eager_peak_bytes: the same of Keras on torch, op by op; eager.py says what that counts.
     """
 
