@@ -222,6 +222,8 @@ def _refuse(
     ampere = device.capability < 90 and not is_vector(problem)
     if read and ampere and (config.block_n > 32 or config.block_m * block * item > 8192):
         return "owned rows lie in registers there, and gradients spill"
+    if read and config.block_n > max(config.block_m, 16):
+        return "gradients of fewer rows than are gone through at a time spill"
     sums = size.blocks[1] if read == 0 else sum(size.blocks)
     values = config.block_m * (config.block_n + sums) // threads
     if values > _most_values(problem, device):
@@ -266,6 +268,7 @@ def _guess(read: int, problem: Problem, device: Device) -> AttentionConfig:
     while block_m > 32 and ceil_div(size.queries, block_m) * heads < device.multiprocessors:
         block_m //= 2
     while True:
+        block_n = min(block_n, block_m) if read else block_n
         for num_warps, num_stages in ((4, 3), (8, 3), (8, 2)):
             config = AttentionConfig(block_m, block_n, block_k, num_warps, num_stages)
             if _refuse(read, config, problem, size, device) is None:
