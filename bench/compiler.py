@@ -148,7 +148,7 @@ def _workspace(target: str, plan: Plan, call: Call) -> int:
 
     function = plan.kernels[call.kernel]
     kind = kernel_kind(function)
-    if target == "triton" and kind in spec.all_specs():
+    if target == "triton" and spec.has(kind):
         with suppress(EmitError):  # torch runs it
             program = emit_triton.load(emit_triton.emit(function)).program
             return sum(scratch.bytes for scratch in program.scratch.values())

@@ -60,25 +60,6 @@ configurations for the device ``INTERPRETER``);
 functions must come from a file (Triton reads their source) and see ``triton.language`` as ``tl``.
 """
 
-from . import (
-    attention,
-    attention_grad,
-    conv,
-    conv_grad,
-    cumulate,
-    gates,
-    linear_loss,
-    linear_loss_grad,
-    loss,
-    matmul,
-    norm,
-    norm_grad,
-    pool,
-    products,
-    scatter,
-    softmax,
-    sort,
-)
 from .device import INTERPRETER, Device, of_capability, of_cuda
 from .interpret import interpreted
 from .launch import STORE, Epilogue, Launch, Program, Prologue, execute
@@ -88,17 +69,10 @@ from .problem import Problem, TensorSpec, Work
 from .space import Dimension, Space, dimension
 from .spec import KernelSpec, all_specs, get, register
 
-TEMPLATES = (
-    *(attention, attention_grad, conv, conv_grad, cumulate, gates, linear_loss, linear_loss_grad),
-    *(loss, matmul, norm, norm_grad, pool, products, scatter, softmax, sort),
-)
-"""The modules whose import registers the templates."""
-
 __all__ = [
     "CAPABILITIES",
     "INTERPRETER",
     "STORE",
-    "TEMPLATES",
     "Device",
     "Dimension",
     "Epilogue",

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from keras_triton.kernels import spec
 from keras_triton.kernels.device import Device
-from keras_triton.kernels.linear_loss_grad import times_made
 from keras_triton.kernels.problem import Problem
 
 from .emit_triton.source import DTYPE_NAMES
@@ -74,6 +73,8 @@ class HeadCost:
 
     def _kernel(self, kind: str) -> float:
         row: tuple[int, ...] = (self.rows,)
+        from keras_triton.kernels.linear_loss_grad import times_made
+
         operands: list[tuple[tuple[int, ...], str]]
         operands = [((self.rows, self.depth), self.dtype), ((self.depth, self.classes), self.dtype)]
         operands += [((self.classes,), self.dtype), (row, "int64")]

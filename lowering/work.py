@@ -226,7 +226,7 @@ def kernel_flops(function: ir.OpView) -> int:
 def _made_again(function: ir.OpView) -> int:
     """Operations on elements of operands that are made as they are loaded, but for the first time."""
     kind = kernel_kind(function)
-    if kind not in spec.all_specs() or not spec.get(kind).prologues:
+    if not spec.has(kind) or not spec.get(kind).prologues:
         return 0
     parts, count = read_template("", kind, function), 0
     for number, made in parts.prologues.items():
@@ -241,7 +241,7 @@ def _flops(op: ir.Operation) -> int:
     if op.name == "linalg.generic":
         return prod(extents_of(op.opview)) * sum(_is_arithmetic(inner) for inner in walk(op))
     kind = op.name.removeprefix("keras.")
-    if not op.name.startswith("keras.") or kind not in spec.all_specs():
+    if not op.name.startswith("keras.") or not spec.has(kind):
         return 0
     return spec.get(kind).work(problem_of(op, kind)).flops
 

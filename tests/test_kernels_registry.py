@@ -7,6 +7,7 @@ import pytest
 from keras_triton.kernels import Problem, all_specs, dimension, get, of_capability, register
 from keras_triton.kernels.device import A100, B200, H200, INTERPRETER
 from keras_triton.kernels.gemm import GemmConfig
+from keras_triton.kernels.spec import MODULES
 
 
 def test_a_kernel_is_registered_once():
@@ -71,3 +72,10 @@ def test_a_record_that_does_not_fit_is_refused(change, message):
     space = get("matmul").space
     with pytest.raises(ValueError, match=message):
         space.parse({**space.record(GemmConfig()), **change})
+
+
+def test_every_template_is_found_in_its_module():
+    for name, module in MODULES.items():
+        functions = {kernel.fn.__module__ for kernel in get(name).kernels}
+        assert f"keras_triton.kernels.{module}" in functions
+    assert set(MODULES) <= set(all_specs())

@@ -34,7 +34,7 @@ from .template import MATRICES
 Choose = Callable[[ir.OpView], Mapping[str, Any]]
 """The configuration for a kernel function of static sizes."""
 
-ANY_SIZE = frozenset({"loop", "multi", *spec.all_specs()})
+ANY_SIZE = frozenset({"loop", "multi", *spec.MODULES})
 """The kinds of kernels that one compilation serves all sizes of."""
 
 SAMPLES = (2, 3, 5, 31, 64, 1021, 4096, 65_537)

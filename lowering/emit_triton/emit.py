@@ -110,7 +110,7 @@ def space(function: ir.OpView) -> tuple[Any, Any]:
         return SPACE, _flattened(read_instances(function))
     if kind in JOINED:
         return spec.get(kind).space, JOINED[kind][1](function)
-    if kind not in spec.all_specs():
+    if not spec.has(kind):
         raise EmitError(f"keras.{kind} has no template")
     op = next(
         op

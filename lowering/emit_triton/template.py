@@ -62,7 +62,7 @@ def emit_template(
     """
     parts = read_template(name, kind, function)
     problem = problem_of(parts.op, kind)
-    if kind not in spec.all_specs():
+    if not spec.has(kind):
         raise EmitError(f"keras.{kind} has no template (layer {layer_of(parts.op) or '?'})")
     template = spec.get(kind)
     if not sized and (reason := template.supports(problem)):

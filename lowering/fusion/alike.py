@@ -8,7 +8,6 @@ from dataclasses import replace
 from mlir import ir
 
 from keras_triton.kernels import spec
-from keras_triton.kernels.products import MOST
 
 from ..emit_triton.products import problem_of_products
 from ..errors import RegionError
@@ -46,6 +45,8 @@ def key_of(function: ir.OpView) -> str | None:
 
 def most_of(function: ir.OpView) -> int:
     """How many kernels like this one fit in a launch."""
+    from keras_triton.kernels.products import MOST
+
     return MOST // len(read_products(function)[0].products)
 
 

@@ -32,7 +32,7 @@ def check_prologue(
         Refusal: why not.
     """
     node = grouping.graph.nodes[user]
-    if node.kind != "call" or node.op is None or node.call not in spec.all_specs():
+    if node.kind != "call" or node.op is None or not spec.has(node.call):
         raise Refusal("different kinds of kernel")
     template = spec.get(node.call)
     problem = problem_of(node.op, node.call)

@@ -157,7 +157,7 @@ class _Reasons:
         return self.names.get(id(self.grouping.of[maker]), fallback)
 
     def _is_template(self, number: int) -> bool:
-        return self.grouping.graph.nodes[number].call in spec.all_specs()
+        return spec.has(self.grouping.graph.nodes[number].call)
 
     def _why(self, reader: int, maker: int, group: Group) -> str:
         node = self.grouping.graph.nodes[maker]
