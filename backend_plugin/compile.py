@@ -37,6 +37,11 @@ from .targets.choice import choose
 from .unsigned import as_signed, signed_bytes
 
 
+def as_it_is(program: Program) -> Run:
+    """Nothing in the place of a program."""
+    return program
+
+
 @dataclass(frozen=True)
 class CompiledModule:
     """A module made ready to run.
@@ -57,16 +62,22 @@ class CompiledModule:
 
 def compile_captured(captured: Captured) -> CompiledModule:
     """`compile_quietly`, recorded: what a training run compiles shows in `stats()` and at exit."""
-    compiled = compile_quietly(captured)
+    replayed = recording(captured, _device(captured)) if settings().cuda_graphs else as_it_is
+    compiled = compile_quietly(captured, replayed=replayed)
     record(compiled.report, kept=compiled.kept)
     return compiled
 
 
 def compile_quietly(
-    captured: Captured, options: Settings | None = None, *, keep: bool = False
+    captured: Captured,
+    options: Settings | None = None,
+    *,
+    keep: bool = False,
+    replayed: Callable[[Program], Run] = as_it_is,
 ) -> CompiledModule:
     """Compiles a captured step for the device of its inputs and the target that `options` (the
-    process's settings if None) ask for; with `keep`, its report keeps the stages for a page.
+    process's settings if None) ask for; with `keep`, its report keeps the stages for a page. `replayed`
+    makes of a program what runs in its place.
 
     The result takes the tensors of `captured.inputs` and returns those of `captured.outputs`; a
     state output may be the input's own storage, updated in place. Never raises for a step that
@@ -80,7 +91,6 @@ def compile_quietly(
     target = choose(options.target, device)
     dump = Dump.for_step(options.dump, captured.name, keep=keep)
     dump.graph(captured.graph)
-    replayed = recording(captured, device) if options.cuda_graphs else _as_it_is
     module = None
     try:
         module = import_captured(captured)
@@ -95,10 +105,6 @@ def compile_quietly(
             raise SizeError(f"{captured.name}: {sentence(error)}") from error
         return _graph_itself(captured, target, error, module)
     return replace(compiled, program=signed_bytes(captured.graph, compiled.program))
-
-
-def _as_it_is(program: Program) -> Run:
-    return program
 
 
 def import_captured(captured: Captured) -> ir.Module:
@@ -157,7 +163,7 @@ def compile_sized(
     target: Target,
     device: torch.device,
     dump: Dump,
-    replayed: Callable[[Program], Run] = _as_it_is,
+    replayed: Callable[[Program], Run] = as_it_is,
 ) -> CompiledModule:
     """Compiles a module with a symbolic size; its report is of the size that it was captured for.
     `replayed` is what runs in the place of the program for a size.

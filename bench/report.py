@@ -1,8 +1,8 @@
 """`python -m keras_triton.bench.report`: what is committed of the compiler's figures, as one page of tables.
 
 The page is `bench/results/compiler.md`; a test holds that it says what the files beside it hold. With `--make`
-all figures are made anew first: compiler.py's, inductor.py's and starts.py's, for all models (half an
-hour on two cores that do nothing else).
+all figures are made anew first: compiler.py's, inductor.py's and starts.py's, for all models (twenty
+minutes on two cores that do nothing else).
 """
 
 from __future__ import annotations
@@ -192,7 +192,9 @@ def _starts(rows: Iterable[starts.Start]) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("KERAS_BACKEND", "triton")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--make", action="store_true", help="make all figures anew (half an hour)")
+    parser.add_argument(
+        "--make", action="store_true", help="make all figures anew (twenty minutes)"
+    )
     parser.add_argument(
         "--output", metavar="FILE", type=Path, default=PAGE, help="default: %(default)s"
     )

@@ -113,6 +113,25 @@ def encode_args(
     return json.dumps([encode(list(args)), kept] if kept else [encode(list(args))])
 
 
+def arguments_of(
+    extern: Extern, known: Callable[[str, Any], Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """What an op is called with, by position and by name; `known` gives what {"t": i}, {"device": true} and
+    {"complex": [re, im]} stand for, by kind and content.
+    """
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decode(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        ((kind, content),) = value.items()
+        return getattr(torch, content) if kind == "dtype" else known(kind, content)
+
+    args, kwargs = (*json.loads(extern.args), {})[:2]
+    return decode(args), {key: decode(value) for key, value in kwargs.items()}
+
+
 def call_extern(
     extern: Extern, tensors: Sequence[torch.Tensor], device: torch.device | None = None
 ) -> list[torch.Tensor]:
@@ -126,21 +145,12 @@ def call_extern(
     if device is None:
         device = tensors[0].device if tensors else torch.device("cpu")
 
-    def decode(value: Any) -> Any:
-        if isinstance(value, list):
-            return [decode(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = value.items()
-        if kind == "t":
-            return tensors[content]
+    def known(kind: str, content: Any) -> Any:
         if kind == "complex":
             return complex(*content)
-        return getattr(torch, content) if kind == "dtype" else device
+        return tensors[content] if kind == "t" else device
 
-    args, kwargs = (*json.loads(extern.args), {})[:2]
-    result = parse_target(extern.target)(
-        *decode(args), **{key: decode(value) for key, value in kwargs.items()}
-    )
+    args, kwargs = arguments_of(extern, known)
+    result = parse_target(extern.target)(*args, **kwargs)
     results = result if isinstance(result, list | tuple) else [result]
     return [item for item in results if isinstance(item, torch.Tensor)]

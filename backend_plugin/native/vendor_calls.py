@@ -5,14 +5,13 @@ Each is the op that vendor.py and torch_ops/ call, on the same views, so values 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from keras_triton.lowering.emit_llvm.driver import driver
-from keras_triton.lowering.extern import Extern, parse_target
+from keras_triton.lowering.extern import Extern, arguments_of, parse_target
 from keras_triton.lowering.mlir import TensorType
 
 from ..torch_ops.attention import fits_blocks
@@ -52,21 +51,12 @@ def extern_entry(extern: Extern, operands: Sequence[TensorType], outputs: int) -
     views = [View.of(entry, kind) for entry, kind in enumerate(operands)]
     reads, writes = views[: len(views) - outputs], views[len(views) - outputs :]
 
-    def decode(value: Any) -> Any:
-        if isinstance(value, list):
-            return [decode(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = value.items()
-        if kind == "t":
-            return reads[content]
-        if kind == "dtype":
-            return getattr(torch, content)
-        raise NoEntryError(f"{extern.target} takes a {kind}")
+    def known(kind: str, content: Any) -> Any:
+        if kind != "t":
+            raise NoEntryError(f"{extern.target} takes a {kind}")
+        return reads[content]
 
-    args, kwargs = (*json.loads(extern.args), {})[:2]
-    named = {key: decode(value) for key, value in kwargs.items()}
-    return entry_of(TorchCall(extern.target, decode(args), named), list(writes))
+    return entry_of(TorchCall(extern.target, *arguments_of(extern, known)), list(writes))
 
 
 def _registered(op: str) -> Callable[[Native], Native]:

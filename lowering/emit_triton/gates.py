@@ -10,7 +10,7 @@ from mlir import ir
 
 from keras_triton.kernels import spec
 from keras_triton.kernels.device import Device
-from keras_triton.kernels.problem import Problem
+from keras_triton.kernels.problem import Problem, TensorSpec
 
 from ..errors import EmitError
 from ..gates import KIND, Gates, block_of, read_gates
@@ -68,23 +68,7 @@ def emit_gates(
         extras=len(parts.extras),
         sized=builder.is_sized,
     )
-    block = function.regions[0].blocks[0]
-    arguments, results = list(block.arguments), list(list(block.operations)[-1].operands)
-    named = [
-        *zip("ab", parts.product.operands, strict=True),
-        *((f"extra{i}", value) for i, value in enumerate(parts.extras)),
-    ]
-    roles = [[role for role, value in named if value == argument] for argument in arguments]
-    inputs = tuple(mine[0] if mine else f"unused{i}" for i, mine in enumerate(roles))
-    aliases = {role: mine[0] for mine in roles for role in mine[1:]}
-    made = parts.product.results[0]
-    numbers = iter(range(len(stored)))
-    outputs = tuple("product" if v == made else f"out{next(numbers)}" for v in results)
-    tensors = {
-        buffer: spec_of(TensorType.of(value))
-        for buffer, value in zip((*inputs, *outputs), (*arguments, *results), strict=True)
-    }
-    tensors |= {alias: tensors[buffer] for alias, buffer in aliases.items()}
+    inputs, outputs, aliases, tensors = _buffers(function, parts, len(stored))
     return GeneratedKernel(
         name=name,
         source=text,
@@ -95,6 +79,30 @@ def emit_gates(
         template=use,
         aliases=aliases,
     )
+
+
+def _buffers(
+    function: ir.OpView, parts: Gates, stored: int
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str], dict[str, TensorSpec]]:
+    """What launches call the inputs and outputs; further names of inputs; and what each of all these is."""
+    block = function.regions[0].blocks[0]
+    arguments, results = list(block.arguments), list(list(block.operations)[-1].operands)
+    named = [
+        *zip("ab", parts.product.operands, strict=True),
+        *((f"extra{i}", value) for i, value in enumerate(parts.extras)),
+    ]
+    roles = [[role for role, value in named if value == argument] for argument in arguments]
+    inputs = tuple(mine[0] if mine else f"unused{i}" for i, mine in enumerate(roles))
+    aliases = {role: mine[0] for mine in roles for role in mine[1:]}
+    made = parts.product.results[0]
+    numbers = iter(range(stored))
+    outputs = tuple("product" if v == made else f"out{next(numbers)}" for v in results)
+    tensors = {
+        buffer: spec_of(TensorType.of(value))
+        for buffer, value in zip((*inputs, *outputs), (*arguments, *results), strict=True)
+    }
+    tensors |= {alias: tensors[buffer] for alias, buffer in aliases.items()}
+    return inputs, outputs, aliases, tensors
 
 
 def problem_of_gates(function: ir.OpView) -> Problem:
